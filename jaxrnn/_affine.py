@@ -1,0 +1,177 @@
+"""Cells made of two affine maps and elementwise gates: what rnn, lstm and gru share.
+
+z_t = W_ih x_t + b_ih                   project: free of the state
+r_t = W_hh h_{t-1} + b_hh               the one matmul on the critical path
+s_t = gates(params, z_t, r_t, s_{t-1})  elementwise over hidden units
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import DTypeLike
+
+from ._cell import Cell, State
+from ._checks import check_array, check_array_like, check_bool, check_dtype, check_floating, check_int, check_tree_like
+
+
+class AffineParams(NamedTuple):
+    """Parameters of a cell with G gate blocks, under torch's names."""
+
+    weight_ih: Array  # (G*H, I)
+    weight_hh: Array  # (G*H, H)
+    bias_ih: Array | None  # (G*H,)
+    bias_hh: Array | None  # (G*H,)
+
+
+def affine(x: Array, weight: Array, bias: Array | None) -> Array:
+    """x @ weight.T + bias: x (*batch, I), weight (O, I), bias (O,) or None -> (*batch, O)."""
+    y = jnp.matmul(x, weight.T)
+    return y if bias is None else y + jnp.broadcast_to(bias, y.shape)
+
+
+def uniform(key: Array, shape: tuple[int, ...], bound: float, dtype: DTypeLike) -> Array:
+    """Samples of U(-bound, bound), the initialisation of all of torch's recurrent and linear tensors."""
+    return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+
+def init_affine(
+    key: Array,
+    input_size: int,
+    hidden_size: int,
+    *,
+    blocks: int,
+    recurrent_size: int | None = None,
+    bias: bool = True,
+    dtype: DTypeLike = jnp.float32,
+) -> AffineParams:
+    """All tensors from U(-1/sqrt(H), 1/sqrt(H)); `recurrent_size` is the width of h, H unless it is projected."""
+    check_int("input_size", input_size)
+    check_int("hidden_size", hidden_size)
+    check_bool("bias", bias)
+    check_floating("dtype", dtype)
+    rows, bound = blocks * hidden_size, hidden_size**-0.5
+    key_ih, key_hh, key_bias_ih, key_bias_hh = jax.random.split(key, 4)
+    return AffineParams(
+        weight_ih=uniform(key_ih, (rows, input_size), bound, dtype),
+        weight_hh=uniform(key_hh, (rows, recurrent_size or hidden_size), bound, dtype),
+        bias_ih=uniform(key_bias_ih, (rows,), bound, dtype) if bias else None,
+        bias_hh=uniform(key_bias_hh, (rows,), bound, dtype) if bias else None,
+    )
+
+
+def hidden_state(params: Any, batch_shape: tuple[int, ...]) -> jax.ShapeDtypeStruct:
+    """The state of a cell that carries h alone: (*batch, H)."""
+    return jax.ShapeDtypeStruct((*batch_shape, params.weight_hh.shape[1]), params.weight_hh.dtype)
+
+
+def state_itself(state: Array) -> Array:
+    """The output of a cell that carries h alone."""
+    return state
+
+
+def affine_cell(
+    gates: Callable[[Any, Array, Array, State], State],
+    blocks: int,
+    *,
+    init: Callable[..., Any] | None = None,
+    state: Callable[[Any, tuple[int, ...]], Any] = hidden_state,
+    output: Callable[[State], Array] = state_itself,
+) -> Cell:
+    """A cell from its gate equations: two affine maps feed `blocks` blocks of H pre-activations.
+
+        z = W_ih x + b_ih        r = W_hh h + b_hh        s′ = gates(params, z, r, s)
+
+    Args:
+      gates: `(params, z, r, state) -> state`, z and r (*batch, blocks*H), elementwise over hidden units.
+      blocks: how many blocks of H rows the weights have (rnn 1, gru 3, lstm 4).
+      init: `(key, input_size, hidden_size, *, bias=True, dtype=jnp.float32, ...) -> params`, a NamedTuple with at
+        least weight_ih, weight_hh, bias_ih and bias_hh. Default: those four, U(-1/sqrt(H), 1/sqrt(H)) as in torch.
+      state: `(params, batch_shape) -> pytree of jax.ShapeDtypeStruct`, what the cell carries. Default: h (*batch, H).
+      output: `state -> h`, what goes into the recurrent matmul and out of the cell. Default: the state itself.
+
+    Returns:
+      A `jr.Cell` with all six fields, whose `step` checks its arguments.
+
+    Raises:
+      TypeError, ValueError: blocks is not a positive int.
+
+    Example: the minimal gated unit (Zhou et al. 2016, arXiv:1603.09420), in its reset-after form.
+
+    >>> import jax, jax.numpy as jnp, jaxrnn as jr
+    >>> def gates(params, z, r, h):
+    ...     f = jax.nn.sigmoid(z[..., : h.shape[-1]] + r[..., : h.shape[-1]])
+    ...     n = jnp.tanh(z[..., h.shape[-1] :] + f * r[..., h.shape[-1] :])
+    ...     return h + f * (n - h)
+    >>> mgu = jr.affine_cell(gates, blocks=2)
+    >>> params = mgu.init(jax.random.key(0), 3, 8)
+    >>> params.weight_ih.shape
+    (16, 3)
+    >>> mgu.step(params, mgu.initial_state(params, (4,)), jnp.ones((4, 3))).shape
+    (4, 8)
+    """
+    check_int("blocks", blocks)
+    parts = _Affine(gates, int(blocks), state, output)
+    return Cell(init or parts.init, parts.initial_state, parts.step, output, project, gates)
+
+
+def project(params: Any, x: Array) -> Array:
+    """W_ih x + b_ih: x (*batch, I) -> (*batch, G*H)."""
+    return affine(x, params.weight_ih, params.bias_ih)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Affine:
+    """What tells one affine cell from another; the methods are the cell's functions."""
+
+    gates: Callable[[Any, Array, Array, State], State]
+    blocks: int
+    state: Callable[[Any, tuple[int, ...]], Any]
+    output: Callable[[State], Array]
+
+    def init(
+        self, key: Array, input_size: int, hidden_size: int, *, bias: bool = True, dtype: DTypeLike = jnp.float32
+    ) -> AffineParams:
+        """Parameters under torch's names, each tensor from U(-1/sqrt(H), 1/sqrt(H)).
+
+        Returns weight_ih (G*H, I), weight_hh (G*H, H), bias_ih and bias_hh (G*H,), or None for bias=False.
+        """
+        return init_affine(key, input_size, hidden_size, blocks=self.blocks, bias=bias, dtype=dtype)
+
+    def initial_state(self, params: Any, batch_shape: tuple[int, ...] = ()) -> State:
+        """The state before the first step: zeros, batch axes first."""
+        return jax.tree.map(lambda like: jnp.zeros(like.shape, like.dtype), self.state(params, tuple(batch_shape)))
+
+    def step(self, params: Any, state: State, x: Array) -> State:
+        """The next state: x (*batch, I), and a state with the same batch axes."""
+        check_affine_params(params, self.blocks)
+        check_array("x", x)
+        input_size = params.weight_ih.shape[1]
+        if x.ndim == 0 or x.shape[-1] != input_size:
+            raise ValueError(f"x has shape {x.shape}, expected (*batch, {input_size}): input_size is {input_size}")
+        check_dtype("x", x, params.weight_ih.dtype, "as weight_ih")
+        check_tree_like("state", state, self.state(params, x.shape[:-1]), f"for x of shape {x.shape}")
+        recurrent = affine(self.output(state), params.weight_hh, params.bias_hh)
+        return self.gates(params, project(params, x), recurrent, state)
+
+
+def check_affine_params(params: Any, blocks: int) -> None:
+    """Shapes and dtypes of the tensors fit each other and the number of gate blocks."""
+    check_array("weight_ih", params.weight_ih)
+    if params.weight_ih.ndim != 2 or params.weight_ih.shape[0] % blocks:
+        expected = f"({blocks}*hidden_size, input_size)"
+        raise ValueError(f"weight_ih has shape {params.weight_ih.shape}, expected {expected}")
+    rows, dtype = params.weight_ih.shape[0], params.weight_ih.dtype
+    reason = f"for weight_ih of shape {params.weight_ih.shape}"
+    projection = getattr(params, "weight_hr", None)
+    width = rows // blocks
+    if projection is not None:
+        check_array_like("weight_hr", projection, (projection.shape[0], rows // blocks), dtype, reason)
+        width = projection.shape[0]
+    check_array_like("weight_hh", params.weight_hh, (rows, width), dtype, reason)
+    for name in ("bias_ih", "bias_hh"):
+        if (bias := getattr(params, name)) is not None:
+            check_array_like(name, bias, (rows,), dtype, reason)

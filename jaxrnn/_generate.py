@@ -1,0 +1,81 @@
+"""Closed-loop generation: what comes out goes in again."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jax import Array, lax
+
+from ._cell import Cell, Params, State, Step, as_step
+from ._checks import check_int, check_tree_like
+
+Feed = Callable[[Params, State, Array | None], tuple[Any, Any]]
+
+
+def generate(
+    step: Cell | Step,
+    feed: Feed,
+    params: Params,
+    state: State,
+    x0: Any,
+    length: int,
+    key: Array | None = None,
+) -> tuple[State, Any]:
+    """Run a step on its own outputs, on one `lax.scan`.
+
+        s_t = step(params, s_{t-1}, x_{t-1})        x_t, e_t = feed(params, s_t, key_t)        t = 1 … length
+
+    Args:
+      step: a `jr.Cell`, or a function (params, state, x) -> state.
+      feed: (params, state, key) -> (x_next, emitted): reads the next input, shaped as x0, and whatever is to be
+        collected out of the state. `key` is one of `length` keys split from `key`, or None.
+      params: what step and feed see.
+      state: s_0, any pytree.
+      x0: the first input, any pytree.
+      length: how many steps, at least 1.
+      key: for feeds that sample.
+
+    step and feed are static: give the same function objects again, not new lambdas, and a second call does not retrace.
+
+    Returns:
+      The final state, and what feed emitted, stacked along a new first axis of `length`.
+
+    Raises:
+      ValueError: length below 1; step or feed return other shapes or dtypes than they were given.
+      TypeError: step or feed is not callable, length is not an int.
+
+    Example: an autonomous linear recurrence, h′ = h/2.
+
+    >>> import jax.numpy as jnp, jaxrnn as jr
+    >>> def step(params, h, x):
+    ...     return params * x
+    >>> def feed(params, h, key):
+    ...     return h, h
+    >>> final, hs = jr.generate(step, feed, jnp.float32(0.5), jnp.float32(0), jnp.float32(1), length=3)
+    >>> hs.tolist()
+    [0.5, 0.25, 0.125]
+    """
+    if not callable(feed):
+        raise TypeError(f"feed must be a function (params, state, key) -> (x_next, emitted), got {type(feed).__name__}")
+    check_int("length", length)
+    return _generate(as_step(step), feed, params, state, x0, int(length), key)
+
+
+@functools.partial(jax.jit, static_argnames=("step", "feed", "length"))
+def _generate(
+    step: Step, feed: Feed, params: Params, state: State, x0: Any, length: int, key: Array | None
+) -> tuple[State, Any]:
+    """At module level, so that an eager call traces once."""
+
+    def advance(carry: tuple[State, Any], step_key: Array | None) -> tuple[tuple[State, Any], Any]:
+        state, x = carry
+        following = step(params, state, x)
+        check_tree_like("the state that step returns", following, state, "as the state it was given")
+        x_next, emitted = feed(params, following, step_key)
+        check_tree_like("the x_next that feed returns", x_next, x, "as x0")
+        return (following, x_next), emitted
+
+    keys = None if key is None else jax.random.split(key, length)
+    (state, _), emitted = lax.scan(advance, (state, x0), keys, length=length)
+    return state, emitted

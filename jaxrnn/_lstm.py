@@ -1,0 +1,107 @@
+"""Long short-term memory, as in torch.nn.LSTM (Hochreiter and Schmidhuber 1997, doi:10.1162/neco.1997.9.8.1735;
+forget gate: Gers et al. 2000; projection: Sak et al. 2014, arXiv:1402.1128).
+
+    i  = σ(W_ii x + b_ii + W_hi h + b_hi)
+    f  = σ(W_if x + b_if + W_hf h + b_hf)
+    g  = tanh(W_ig x + b_ig + W_hg h + b_hg)
+    o  = σ(W_io x + b_io + W_ho h + b_ho)
+    c′ = f ⊙ c + i ⊙ g
+    h′ = o ⊙ tanh(c′)                         with a projection: h′ = W_hr (o ⊙ tanh(c′))
+
+Parameters, gate order i, f, g, o: weight_ih (4H, I), weight_hh (4H, R), bias_ih (4H,), bias_hh (4H,), and weight_hr
+(P, H) when proj_size=P is given, else None; R is P or H. State: LSTMState(h (*batch, R), c (*batch, H)). Output: h.
+
+>>> import jax, jax.numpy as jnp, jaxrnn as jr
+>>> params = jr.lstm.init(jax.random.key(0), 100, 20, proj_size=5)
+>>> params.weight_hh.shape, params.weight_hr.shape
+((80, 5), (5, 20))
+>>> state = jr.lstm.step(params, jr.lstm.initial_state(params, (3,)), jnp.ones((3, 100)))
+>>> state.h.shape, state.c.shape
+((3, 5), (3, 20))
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import DTypeLike
+
+from ._affine import affine, affine_cell, init_affine, uniform
+from ._checks import check_int
+
+_BLOCKS = 4
+
+
+class LSTMParams(NamedTuple):
+    """Parameters of an LSTM cell under torch's names."""
+
+    weight_ih: Array  # (4H, I)
+    weight_hh: Array  # (4H, R)
+    bias_ih: Array | None  # (4H,)
+    bias_hh: Array | None  # (4H,)
+    weight_hr: Array | None = None  # (R, H)
+
+
+class LSTMState(NamedTuple):
+    """What an LSTM carries from step to step."""
+
+    h: Array  # (*batch, R)
+    c: Array  # (*batch, H)
+
+
+def check_proj_size(proj_size: int, hidden_size: int) -> None:
+    """0 <= proj_size < hidden_size."""
+    check_int("proj_size", proj_size, minimum=0)
+    if proj_size >= hidden_size:
+        raise ValueError(f"proj_size must be smaller than hidden_size={hidden_size}, got {proj_size}")
+
+
+def _init(
+    key: Array,
+    input_size: int,
+    hidden_size: int,
+    *,
+    proj_size: int = 0,
+    bias: bool = True,
+    dtype: DTypeLike = jnp.float32,
+) -> LSTMParams:
+    """Parameters under torch's names, each tensor from U(-1/sqrt(H), 1/sqrt(H)).
+
+    Returns weight_ih (4H, I), weight_hh (4H, R), bias_ih and bias_hh (4H,), or None for bias=False, and weight_hr
+    (R, H), or None for proj_size=0. R is proj_size, or H.
+    """
+    check_int("hidden_size", hidden_size)
+    check_proj_size(proj_size, hidden_size)
+    key_affine, key_projection = jax.random.split(key)
+    shared = init_affine(
+        key_affine, input_size, hidden_size, blocks=_BLOCKS, recurrent_size=proj_size, bias=bias, dtype=dtype
+    )
+    if not proj_size:
+        return LSTMParams(*shared)
+    return LSTMParams(*shared, uniform(key_projection, (proj_size, hidden_size), hidden_size**-0.5, dtype))
+
+
+def _state(params: LSTMParams, batch_shape: tuple[int, ...]) -> LSTMState:
+    """Shapes of h (*batch, R) and c (*batch, H)."""
+    rows, width = params.weight_hh.shape
+    return LSTMState(
+        h=jax.ShapeDtypeStruct((*batch_shape, width), params.weight_hh.dtype),
+        c=jax.ShapeDtypeStruct((*batch_shape, rows // _BLOCKS), params.weight_hh.dtype),
+    )
+
+
+def _output(state: LSTMState) -> Array:
+    """h (*batch, R)."""
+    return state.h
+
+
+def _gates(params: LSTMParams, z: Array, r: Array, state: LSTMState) -> LSTMState:
+    """Next h and c from the pre-activations z and r, both (*batch, 4H)."""
+    i, f, g, o = jnp.split(z + r, _BLOCKS, axis=-1)
+    c = jax.nn.sigmoid(f) * state.c + jax.nn.sigmoid(i) * jnp.tanh(g)
+    h = jax.nn.sigmoid(o) * jnp.tanh(c)
+    return LSTMState(h if params.weight_hr is None else affine(h, params.weight_hr, None), c)
+
+
+lstm = affine_cell(_gates, blocks=_BLOCKS, init=_init, state=_state, output=_output)

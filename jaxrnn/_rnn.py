@@ -1,0 +1,37 @@
+"""Elman's recurrent network (Elman 1990, doi:10.1207/s15516709cog1402_1), as torch.nn.RNN has it.
+
+    h′ = tanh(W_ih x + b_ih + W_hh h + b_hh)          rnn
+    h′ = max(0, W_ih x + b_ih + W_hh h + b_hh)        rnn_relu
+
+Parameters: weight_ih (H, I), weight_hh (H, H), bias_ih (H,), bias_hh (H,). State and output: h (*batch, H).
+
+>>> import jax, jax.numpy as jnp, jaxrnn as jr
+>>> params = jr.rnn.init(jax.random.key(0), 100, 20)       # input_size, hidden_size
+>>> params.weight_ih.shape, params.weight_hh.shape
+((20, 100), (20, 20))
+>>> h = jr.rnn.initial_state(params, (3,))
+>>> jr.rnn.step(params, h, jnp.ones((3, 100))).shape
+(3, 20)
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from ._affine import AffineParams, affine_cell
+
+
+def _gates_tanh(params: AffineParams, z: Array, r: Array, h: Array) -> Array:
+    """Next h (*batch, H) from the pre-activations z and r, both (*batch, H)."""
+    del params, h
+    return jnp.tanh(z + r)
+
+
+def _gates_relu(params: AffineParams, z: Array, r: Array, h: Array) -> Array:
+    """Next h (*batch, H) from the pre-activations z and r, both (*batch, H)."""
+    del params, h
+    return jax.nn.relu(z + r)
+
+
+rnn = affine_cell(_gates_tanh, blocks=1)
+rnn_relu = affine_cell(_gates_relu, blocks=1)

@@ -1,0 +1,25 @@
+"""The core is tested under strict dtype promotion and without silent rank promotion."""
+
+import pathlib
+
+import jax
+import pytest
+
+_STANDARD = ("experiments", "README.md")  # Optax itself needs standard promotion
+
+
+@pytest.fixture(autouse=True)
+def _strict(request):
+    path = pathlib.Path(request.node.path)
+    if any(part in path.parts or part in path.name for part in _STANDARD):
+        yield
+    else:
+        with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
+            yield
+
+
+@pytest.fixture
+def x64():
+    """Float64 for one test."""
+    with jax.enable_x64(True):
+        yield
