@@ -15,7 +15,16 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from ._cell import Cell, State
-from ._checks import check_array, check_array_like, check_bool, check_dtype, check_floating, check_int, check_tree_like
+from ._checks import (
+    check_array,
+    check_array_like,
+    check_bool,
+    check_dtype,
+    check_floating,
+    check_int,
+    check_tree_like,
+    describe,
+)
 
 
 class AffineParams(NamedTuple):
@@ -63,9 +72,14 @@ def init_affine(
     )
 
 
-def hidden_state(params: Any, batch_shape: tuple[int, ...]) -> jax.ShapeDtypeStruct:
+def state_leaf(params: Any, batch_shape: tuple[int, ...], width: int) -> Any:
+    """Shape (*batch, width) and the parameters' dtype, for one array of a state."""
+    return jax.ShapeDtypeStruct((*batch_shape, width), params.weight_hh.dtype)
+
+
+def hidden_state(params: Any, batch_shape: tuple[int, ...]) -> Any:
     """The state of a cell that carries h alone: (*batch, H)."""
-    return jax.ShapeDtypeStruct((*batch_shape, params.weight_hh.shape[1]), params.weight_hh.dtype)
+    return state_leaf(params, batch_shape, params.weight_hh.shape[1])
 
 
 def state_itself(state: Array) -> Array:
@@ -143,6 +157,7 @@ class _Affine:
 
     def initial_state(self, params: Any, batch_shape: tuple[int, ...] = ()) -> State:
         """The state before the first step: zeros, batch axes first."""
+        check_affine_params(params, self.blocks)
         return jax.tree.map(lambda like: jnp.zeros(like.shape, like.dtype), self.state(params, tuple(batch_shape)))
 
     def step(self, params: Any, state: State, x: Array) -> State:
@@ -160,6 +175,8 @@ class _Affine:
 
 def check_affine_params(params: Any, blocks: int) -> None:
     """Shapes and dtypes of the tensors fit each other and the number of gate blocks."""
+    if not all(hasattr(params, name) for name in AffineParams._fields):
+        raise TypeError(f"params must have the fields {', '.join(AffineParams._fields)}, got {describe(params)}")
     check_array("weight_ih", params.weight_ih)
     if params.weight_ih.ndim != 2 or params.weight_ih.shape[0] % blocks:
         expected = f"({blocks}*hidden_size, input_size)"

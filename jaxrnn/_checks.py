@@ -8,6 +8,7 @@ import numbers
 from typing import Any
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -57,14 +58,14 @@ def check_dtype(name: str, value: Array, dtype: Any, reason: str) -> None:
 def check_tree_like(name: str, tree: Any, expected: Any, reason: str) -> None:
     """`tree` has the structure, shapes and dtypes of `expected`, a pytree of arrays or ShapeDtypeStructs."""
     if jax.tree.structure(tree) != jax.tree.structure(expected):
-        raise ValueError(f"{name} is {_describe(tree)}, expected {_describe(expected)} ({reason})")
+        raise ValueError(f"{name} is {describe(tree)}, expected {describe(expected)} ({reason})")
     expected_leaves, _ = jax.tree_util.tree_flatten_with_path(expected)
     for leaf, (path, like) in zip(jax.tree.leaves(tree), expected_leaves, strict=True):
         check_array_like(name + jax.tree_util.keystr(path), leaf, like.shape, like.dtype, reason)
 
 
-def _describe(tree: Any) -> str:
-    """The tree with `dtype[shape]` in place of its arrays."""
+def describe(tree: Any) -> str:
+    """The tree with `dtype[shape]` in place of its arrays, for messages."""
     return str(jax.tree.map(_describe_leaf, tree))
 
 
@@ -78,11 +79,11 @@ def check_names(name: str, params: Any, expected: tuple[str, ...]) -> None:
     """`params` is a dict with exactly these keys."""
     if not isinstance(params, dict):
         raise TypeError(f"{name} must be a dict of arrays, got {type(params).__name__}")
-    missing, unexpected = set(expected) - set(params), set(params) - set(expected)
-    if missing or unexpected:
-        raise ValueError(
-            f"{name} must have the keys {list(expected)}; missing {sorted(missing)}, unexpected {sorted(unexpected)}"
-        )
+    missing, unexpected = sorted(set(expected) - set(params)), sorted(set(params) - set(expected), key=str)
+    if missing:
+        raise ValueError(f"{name} has no {missing}, expected the keys {list(expected)}")
+    if unexpected:
+        raise ValueError(f"{name} has unexpected keys {unexpected}, expected {list(expected)}")
 
 
 def is_concrete(value: Any) -> bool:

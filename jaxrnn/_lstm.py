@@ -27,7 +27,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from ._affine import affine, affine_cell, init_affine, uniform
+from ._affine import affine, affine_cell, init_affine, state_leaf, uniform
 from ._checks import check_int
 
 _BLOCKS = 4
@@ -85,10 +85,7 @@ def _init(
 def _state(params: LSTMParams, batch_shape: tuple[int, ...]) -> LSTMState:
     """Shapes of h (*batch, R) and c (*batch, H)."""
     rows, width = params.weight_hh.shape
-    return LSTMState(
-        h=jax.ShapeDtypeStruct((*batch_shape, width), params.weight_hh.dtype),
-        c=jax.ShapeDtypeStruct((*batch_shape, rows // _BLOCKS), params.weight_hh.dtype),
-    )
+    return LSTMState(h=state_leaf(params, batch_shape, width), c=state_leaf(params, batch_shape, rows // _BLOCKS))
 
 
 def _output(state: LSTMState) -> Array:

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import numbers
 import warnings
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -21,11 +21,12 @@ from ._checks import (
     check_floating,
     check_int,
     check_names,
+    describe,
 )
 from ._gru import gru
 from ._lstm import LSTMParams, LSTMState, check_proj_size, lstm
 from ._rnn import rnn, rnn_relu
-from ._unroll import check_checkpoint, check_lengths, unroll
+from ._unroll import Checkpoint, check_checkpoint, check_lengths, unroll
 
 _NONLINEARITIES = {"tanh": rnn, "relu": rnn_relu}
 
@@ -86,7 +87,7 @@ class _Network:
         *,
         lengths: ArrayLike | None = None,
         key: Array | None = None,
-        checkpoint: int | Literal["sqrt"] | None = None,
+        checkpoint: Checkpoint = None,
     ) -> tuple[Array, Any]:
         """Run the network over sequences, as torch's forward does.
 
@@ -295,9 +296,9 @@ class LSTM(_Network):
 
     def _check_states(self, h_0: Any, batch_shape: tuple[int, ...], dtype: Any, reason: str) -> None:
         if not isinstance(h_0, tuple):
-            raise TypeError(f"h_0 must be a tuple (h_0, c_0) for an LSTM, got {type(h_0).__name__}")
+            raise TypeError(f"an LSTM's h_0 must be a tuple (h_0, c_0), got {describe(h_0)}")
         if len(h_0) != 2:
-            raise ValueError(f"h_0 must be a tuple (h_0, c_0) for an LSTM, got {len(h_0)} entries")
+            raise ValueError(f"an LSTM's h_0 must be a tuple (h_0, c_0), got {len(h_0)} entries: {describe(h_0)}")
         for name, state, width in zip(("h_0", "c_0"), h_0, (self._output_size, self.hidden_size), strict=True):
             check_array_like(name, state, self._state_shape(width, batch_shape), dtype, reason)
 
@@ -316,7 +317,7 @@ def _apply(
     h_0: Any,
     lengths: Array | None,
     key: Array | None,
-    checkpoint: int | str | None,
+    checkpoint: Checkpoint,
 ) -> tuple[Array, Any]:
     """At module level, so that an eager call traces once."""
     _, batch_shape = net._check_input(x)
@@ -364,7 +365,7 @@ def _param_shapes(net: _Network) -> dict[str, jax.ShapeDtypeStruct]:
 def _check_dropout(dropout: Any) -> None:
     if isinstance(dropout, bool) or not isinstance(dropout, numbers.Real):
         raise TypeError(f"dropout must be a number, got {dropout!r} of type {type(dropout).__name__}")
-    if not 0 <= dropout <= 1:
+    if not 0 <= float(dropout) <= 1:
         raise ValueError(f"dropout must be a probability in [0, 1], got {dropout}")
 
 

@@ -4,7 +4,7 @@ import functools
 import math
 import operator
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,8 @@ from jax.typing import ArrayLike
 from ._cell import Cell, Params, State, check_cell
 from ._checks import check_array, check_bool, check_int, check_tree_like, is_concrete
 
+Checkpoint: TypeAlias = int | Literal["sqrt"] | None
+
 
 def unroll(
     cell: Cell,
@@ -24,7 +26,7 @@ def unroll(
     *,
     lengths: ArrayLike | None = None,
     reverse: bool = False,
-    checkpoint: int | Literal["sqrt"] | None = None,
+    checkpoint: Checkpoint = None,
     return_states: bool = False,
 ) -> tuple[State, Any]:
     """Run a cell over a sequence.
@@ -93,7 +95,7 @@ def check_checkpoint(checkpoint: Any) -> None:
         check_int("checkpoint", checkpoint)
 
 
-def check_lengths(lengths: ArrayLike, steps: int, batch_shape: tuple[int, ...]) -> Array:
+def check_lengths(lengths: Any, steps: int, batch_shape: tuple[int, ...]) -> Array:
     """The lengths as int32 of the batch's shape; looks at the values where they are known."""
     values = np.asarray(lengths) if is_concrete(lengths) else lengths
     if not jnp.issubdtype(values.dtype, jnp.integer):
@@ -117,7 +119,7 @@ def _unroll(
     lengths: Array | None,
     *,
     reverse: bool,
-    checkpoint: int | str | None,
+    checkpoint: Checkpoint,
     return_states: bool,
 ) -> tuple[State, Any]:
     """At module level, so that an eager call traces once."""

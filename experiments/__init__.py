@@ -1,0 +1,1 @@
+"""Programs that use jaxrnn, one folder each: `python -m experiments.NAME --help`."""

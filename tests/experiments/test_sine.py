@@ -1,0 +1,317 @@
+"""The sine experiment, as its user and as PyTorch see it."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from safetensors.numpy import load_file
+
+from experiments.sine import train as training
+from experiments.sine.__main__ import main
+from experiments.sine.data import POINTS, Series, read_series, series_windows, sine_windows
+from experiments.sine.evaluate import evaluate_series, evaluate_waves
+from experiments.sine.model import Forecaster, torch_names
+
+FILES = {"forecast.png", "metrics.jsonl", "params.safetensors", "state.safetensors", "summary.json"}
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def keep_going(start, losses):
+    return False
+
+
+def write_csv(path, columns):
+    rows = [",".join(columns), *(",".join(map(str, row)) for row in zip(*columns.values(), strict=True))]
+    path.write_text("\n".join(rows) + "\n")
+    return str(path)
+
+
+@pytest.fixture
+def trend(tmp_path):
+    """A CSV file of a line and a noisy wave, 120 rows."""
+    t = np.arange(120)
+    noise = np.random.RandomState(0).normal(0, 0.1, 120)
+    return write_csv(tmp_path / "trend.csv", {"day": t, "line": 3.0 * t + 5, "wave": np.sin(t / 4) + noise})
+
+
+@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_a_run_leaves_its_files(tmp_path, capsys, cell, seeds):
+    options = ["--cell", cell, "--layers", "2", "--hidden", "5", "--seeds", str(seeds), "--steps", "130"]
+    assert main([*options, "--out", str(tmp_path / "run")]) == 0
+    assert {file.name for file in (tmp_path / "run").iterdir()} == FILES
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == list(range(1, 131))
+    assert all(len(line["loss"]) == seeds and np.isfinite(line["loss"]).all() for line in lines)
+    leading = () if seeds == 1 else (seeds,)
+    gates = {"rnn": 1, "gru": 3, "lstm": 4}[cell]
+    params = load_file(tmp_path / "run" / "params.safetensors")
+    assert params["rnn.weight_ih_l0"].shape == (*leading, gates * 5, 1)
+    assert params["rnn.bias_hh_l1"].shape == (*leading, gates * 5)
+    assert params["linear.weight"].shape == (*leading, 1, 5)
+    state = load_file(tmp_path / "run" / "state.safetensors")
+    assert {name: a.shape for name, a in state.items()} == dict.fromkeys(
+        ["h_n", "c_n"] if cell == "lstm" else ["h_n"], (*leading, 2, 5)
+    )
+    assert (tmp_path / "run" / "forecast.png").read_bytes().startswith(b"\x89PNG")
+    assert "free-running" in capsys.readouterr().out
+
+
+def test_the_windows_are_the_notes():
+    windows = sine_windows()
+    assert windows.data.shape == (3, 50, 1)
+    for k in range(3):
+        np.testing.assert_allclose(windows.data[k, :, 0], np.sin(np.linspace(k, k + 10, 50)), rtol=0, atol=1e-7)
+
+
+def test_initialisation_is_the_notes():
+    params = torch_names(Forecaster("rnn", 64, 2, 1).init(jax.random.key(0)))
+    recurrent = np.concatenate([np.ravel(value) for name, value in params.items() if name.startswith("rnn.")])
+    assert len(recurrent) == 64 * (1 + 64 + 2) + 64 * (64 + 64 + 2)
+    np.testing.assert_allclose([recurrent.mean(), recurrent.std()], [0, 0.001], atol=3e-5)
+    assert not np.array_equal(params["rnn.weight_hh_l0"], params["rnn.weight_hh_l1"])
+    assert float(jnp.abs(params["linear.weight"]).max()) <= 1 / 8
+    assert float(jnp.abs(params["linear.weight"]).max()) > 1 / 10
+
+
+def wave_index(seed, step):
+    """Which wave the training of a seed sees at a step."""
+    _, key_data = jax.random.split(jax.random.key(seed))
+    return int(jax.random.randint(jax.random.fold_in(key_data, step), (), 0, 3))
+
+
+def test_each_wave_is_drawn_a_third_of_the_time():
+    _, key = jax.random.split(jax.random.key(0))
+    draws = jax.vmap(lambda i: jax.random.randint(jax.random.fold_in(key, i), (), 0, 3))(jnp.arange(6000))
+    counts = np.bincount(draws, minlength=3)
+    assert ((counts - 2000) ** 2 / 2000).sum() < 13.8  # chi-squared with 2 degrees of freedom, p = 0.001
+
+
+def test_training_is_torch_s(tmp_path):
+    """The same parameters and waves: the same losses, the same h, the same parameters afterwards."""
+    torch = pytest.importorskip("torch")
+    from experiments.sine import torch_notes
+
+    model = Forecaster("rnn", 16, 1, 1)
+    initial = torch_names(training._init(model, jax.random.key(7)).params)
+    trained = training.train(model, sine_windows(), [7], 120, keep_going)
+
+    net, h, losses = torch_notes.Net(), torch.zeros(1, 1, 16), []
+    net.load_state_dict({name: torch.tensor(np.asarray(value)) for name, value in initial.items()})
+    optimizer = torch.optim.Adam(net.parameters(), 0.01)
+    for step in range(120):
+        wave = torch_notes._wave(wave_index(7, step))
+        prediction, h = net(wave[:, :-1], h.detach())
+        loss = torch.nn.functional.mse_loss(prediction, wave[:, 1:])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+
+    np.testing.assert_allclose(trained.losses[:, 0], losses, rtol=1e-3)
+    np.testing.assert_allclose(trained.state.h[0][0], h.detach()[0, 0], atol=1e-3)
+
+
+def test_free_running_is_torch_s(tmp_path):
+    """The parameter file loads into the notes' network, which then runs freely to the same error."""
+    torch = pytest.importorskip("torch")
+    from experiments.sine import torch_notes
+
+    assert main(["--steps", "300", "--out", str(tmp_path)]) == 0
+    tensors = {name: torch.tensor(value) for name, value in load_file(tmp_path / "params.safetensors").items()}
+    net = torch_notes.Net()
+    net.load_state_dict(tensors)
+    h = torch.tensor(load_file(tmp_path / "state.safetensors")["h_n"])[:, None]
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    expected = [torch_notes.free_running_mse(net, h, k) for k in range(3)]
+    np.testing.assert_allclose(summary["free_running_mse"], [expected], rtol=1e-3)
+
+
+def test_free_running_feeds_predictions_back():
+    model = Forecaster("lstm", 4, 2, 1)
+    trained = training.train(model, sine_windows(), [3], 50, keep_going)
+    params = jax.tree.map(lambda a: a[0], trained.state.params)
+    h = jax.tree.map(lambda a: a[0], trained.state.h)
+    x, expected = jnp.asarray(sine_windows().data[1, 0]), []
+    for _ in range(POINTS - 1):
+        h = model.cell.step(params["rnn"], h, x)
+        x = model.linear.apply(params["linear"], model.cell.output(h))
+        expected.append(float(x[0]))
+    result = evaluate_waves(model, trained.state, sine_windows())
+    np.testing.assert_allclose(result.free_running[0, 1], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_an_ensemble_is_its_members():
+    model = Forecaster("gru", 6, 1, 1)
+    together = training.train(model, sine_windows(), [4, 5], 40, keep_going)
+    for index, seed in enumerate([4, 5]):
+        alone = training.train(model, sine_windows(), [seed], 40, keep_going)
+        np.testing.assert_allclose(together.losses[:, index], alone.losses[:, 0], rtol=1e-4)
+
+
+def test_series_windows_follow_each_other_and_end_with_the_training_part():
+    series = Series(("a",), np.arange(200.0)[:, None], 160)
+    windows = series_windows(series)
+    rows = windows.data[..., 0] * series.std + series.mean
+    np.testing.assert_allclose(rows[:, 0], [159 - 3 * 49, 159 - 2 * 49, 159 - 49], rtol=1e-5)
+    np.testing.assert_allclose(rows[1:, 0], rows[:-1, -1], rtol=1e-5)
+    np.testing.assert_allclose(rows[-1, -1], 159, rtol=1e-5)
+
+
+def test_training_sees_no_held_out_value():
+    values = np.random.RandomState(1).normal(size=(150, 2))
+    other = values.copy()
+    other[120:] *= 1e6
+    first, second = Series(("a", "b"), values, 120), Series(("a", "b"), other, 120)
+    np.testing.assert_array_equal(series_windows(first).data, series_windows(second).data)
+    np.testing.assert_array_equal(first.mean, second.mean)
+    np.testing.assert_array_equal(first.std, second.std)
+
+
+def test_rolling_forecasts_equal_a_loop_over_origins(trend):
+    series = read_series(trend, ("line", "wave"), 4)
+    model = Forecaster("gru", 5, 2, 2)
+    trained = training.train(model, series_windows(series), [0, 1], 30, keep_going)
+    result = evaluate_series(model, trained.state, series, 4)
+    assert result.forecasts.shape == (2, 24, 4, 2)
+    params = jax.tree.map(lambda a: a[1], trained.state.params)
+    for origin in (0, 11, 23):
+        row = series.train - 1 + origin
+        h = model.cell.initial_state(params["rnn"])
+        for x in jnp.asarray(series.normalised[: row + 1]):
+            h = model.cell.step(params["rnn"], h, x)
+        for step in range(4):
+            y = model.linear.apply(params["linear"], model.cell.output(h))
+            expected = np.asarray(y, np.float64) * series.std + series.mean
+            np.testing.assert_allclose(result.forecasts[1, origin, step], expected, rtol=1e-4, atol=1e-4)
+            h = model.cell.step(params["rnn"], h, y)
+    assert np.isnan(result.targets[23, 1:]).all()
+    np.testing.assert_array_equal(result.targets[0], series.values[96:100])
+
+
+def test_errors_by_horizon(trend):
+    """On a line of slope 3 the naive forecast is 3 off for every step ahead; a perfect one is not off at all."""
+    series = read_series(trend, ("line",), 5)
+    model = Forecaster("rnn", 3, 1, 1)
+    trained = training.train(model, series_windows(series), [0], 1, keep_going)
+    result = evaluate_series(model, trained.state, series, 5)
+    np.testing.assert_allclose(result.rmse(result.naive)[:, 0], [3, 6, 9, 12, 15])
+    np.testing.assert_array_equal(result.rmse(np.nan_to_num(result.targets))[:, 0], np.zeros(5))
+
+
+def test_a_csv_run(tmp_path, trend, capsys):
+    options = ["--csv", trend, "--column", "wave, line", "--horizon", "3", "--seeds", "2", "--steps", "50"]
+    assert main([*options, "--out", str(tmp_path / "run")]) == 0
+    out = capsys.readouterr().out
+    assert "wave: 24 held-out rows" in out
+    assert "line: 24 held-out rows" in out
+    assert "naive" in out
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert np.shape(summary["rmse"]) == (2, 3, 2)
+    np.testing.assert_allclose(np.array(summary["naive_rmse"])[:, 1], [3, 6, 9])
+    assert {file.name for file in (tmp_path / "run").iterdir()} == FILES
+
+
+BAD_FILES = {
+    "no such column": ("a,b\n" + "1,2\n" * 100, "c", "no column 'c'; its columns are a, b"),
+    "two such columns": ("c,c\n" + "1,2\n" * 100, "c", "has 2 columns 'c'"),
+    "not a number": ("c\n" + "1\n" * 70 + "n/a\n" + "1\n" * 70, "c", "line 72, column 'c': 'n/a' is not a number"),
+    "an empty cell": ("b,c\n" + "1,2\n" * 70 + "1,\n", "c", "line 72, column 'c': '' is not a number"),
+    "not finite": ("c\n" + "1\n" * 70 + "inf\n", "c", "'inf' is not a number"),
+    "a short row": ("b,c\n" + "1,2\n" * 5 + "1\n", "c", "line 7: 1 fields, where the header has 2"),
+    "too few rows": ("c\n" + "1\n2\n" * 31, "c", "has 62 rows; forecasts of 10 steps need at least 63"),
+    "empty": ("", "c", "no column 'c'; its columns are none"),
+    "constant": ("c\n" + "1\n" * 100, "c", "constant over the first 80 rows"),
+    "the same column twice": ("c\n" + "1\n2\n" * 50, "c,c", "different columns, got 'c,c'"),
+}
+
+
+@pytest.mark.parametrize(("text", "column", "message"), BAD_FILES.values(), ids=BAD_FILES)
+def test_bad_data_is_one_line_and_leaves_nothing(tmp_path, capsys, text, column, message):
+    file = tmp_path / "data.csv"
+    file.write_text(text)
+    assert main(["--csv", str(file), "--column", column, "--out", str(tmp_path / "run")]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_least_number_of_rows_is_enough(tmp_path):
+    file = write_csv(tmp_path / "data.csv", {"c": np.arange(63) % 7})
+    assert read_series(file, ("c",), 10).train == 50
+
+
+def test_bad_files_are_one_line(tmp_path, capsys):
+    (tmp_path / "latin.csv").write_bytes("température\n1\n".encode("latin-1"))
+    for name, message in (("missing.csv", "No such file"), ("latin.csv", "UTF-8"), (".", "Is a directory")):
+        assert main(["--csv", str(tmp_path / name), "--column", "c", "--out", str(tmp_path / "run")]) == 2
+        error = capsys.readouterr().err
+        assert message in error
+        assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["--csv", "a.csv"], ["--column", "a"], ["--horizon", "3"], ["--hidden", "0"], ["--steps", "x"], ["--seed", "-1"]],
+)
+def test_bad_options_exit_with_2(options, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        main(options)
+    assert exit_.value.code == 2
+    assert options[0] in capsys.readouterr().err
+
+
+def test_an_earlier_run_is_not_overwritten(tmp_path, capsys):
+    options = ["--steps", "5", "--hidden", "2", "--out", str(tmp_path)]
+    assert main(options) == 0
+    before = (tmp_path / "params.safetensors").read_bytes()
+    assert main([*options, "--seed", "1"]) == 2
+    assert "already holds a run" in capsys.readouterr().err
+    assert (tmp_path / "params.safetensors").read_bytes() == before
+    assert main([*options, "--seed", "1", "--overwrite"]) == 0
+    assert (tmp_path / "params.safetensors").read_bytes() != before
+
+
+def test_a_run_is_reproducible(tmp_path):
+    for name in ("a", "b"):
+        assert main(["--steps", "150", "--out", str(tmp_path / name)]) == 0
+    for file in ("params.safetensors", "state.safetensors", "metrics.jsonl", "forecast.png"):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+def test_ctrl_c_keeps_what_was_done(tmp_path):
+    command = [sys.executable, "-m", "experiments.sine", "--steps", "100000000", "--out", str(tmp_path)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env={**os.environ})
+    metrics = tmp_path / "metrics.jsonl"
+    deadline = time.monotonic() + 120
+    while not (metrics.exists() and metrics.stat().st_size) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=120)
+    assert process.returncode == 130
+    done = json.loads((tmp_path / "summary.json").read_text())["steps_done"]
+    assert f"{done} of 100000000 steps" in out
+    assert len(metrics.read_text().splitlines()) == done
+    assert {file.name for file in tmp_path.iterdir()} == FILES
+
+
+def test_divergence_is_told_and_what_came_before_is_kept(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(training, "CHUNK", 1)
+    monkeypatch.setattr(training, "OPTIMIZER", optax.sgd(1e30))
+    assert main(["--steps", "50", "--out", str(tmp_path)]) == 1
+    error = capsys.readouterr().err
+    assert "the loss of seed 0 became" in error
+    assert error.count("\n") == 1
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert 0 < summary["steps_done"] == len((tmp_path / "metrics.jsonl").read_text().splitlines()) < 50
+    assert np.isfinite(np.concatenate([a.ravel() for a in load_file(tmp_path / "params.safetensors").values()])).all()
