@@ -43,8 +43,9 @@ def evaluate_waves(model: Forecaster, state: State, windows: Windows) -> WaveRes
         return model.predict(params, h, wave[:-1])[0], model.free_run(params, h, wave[0], len(wave) - 1)
 
     over_seeds_and_waves = jax.vmap(jax.vmap(run, in_axes=(None, None, 0)), in_axes=(0, 0, None))
-    teacher_forced, free_running = jax.jit(over_seeds_and_waves)(state.params, state.h, jnp.asarray(windows.data))
-    return WaveResult(windows.data[:, 1:, 0], np.asarray(teacher_forced)[..., 0], np.asarray(free_running)[..., 0])
+    predictions = jax.jit(over_seeds_and_waves)(state.params, state.h, jnp.asarray(windows.data))
+    teacher_forced, free_running = (np.asarray(prediction, np.float64)[..., 0] for prediction in predictions)
+    return WaveResult(windows.data[:, 1:, 0].astype(np.float64), teacher_forced, free_running)
 
 
 def evaluate_series(model: Forecaster, state: State, series: Series, horizon: int) -> SeriesResult:
