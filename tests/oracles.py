@@ -1,0 +1,143 @@
+"""Independent references for a case's outputs and derivatives: a NumPy loop, and torch.
+
+Both return output, h_n and c_n; the derivatives are those of the sum of all outputs, weighted by a case's weights.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from .cases import DROPOUT, FEATURES, HIDDEN, PROJECTED, Case
+
+
+def _sigmoid(a: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-a))
+
+
+def _relu(a: np.ndarray) -> np.ndarray:
+    return np.where(a.real > 0, a, 0)
+
+
+def numpy_step(kind: str, p: dict[str, np.ndarray], x: np.ndarray, h: np.ndarray, c: Any) -> tuple[np.ndarray, Any]:
+    """One step of one cell for one sequence, from torch's documentation: x (I,), h (R,), c (H,) or None."""
+    from_x = p["weight_ih"] @ x + p.get("bias_ih", 0)
+    from_h = p["weight_hh"] @ h + p.get("bias_hh", 0)
+    if kind == "rnn_tanh":
+        return np.tanh(from_x + from_h), None
+    if kind == "rnn_relu":
+        return _relu(from_x + from_h), None
+    if kind == "gru":
+        xr, xz, xn = np.split(from_x, 3)
+        hr, hz, hn = np.split(from_h, 3)
+        r, z = _sigmoid(xr + hr), _sigmoid(xz + hz)
+        return (1 - z) * np.tanh(xn + r * hn) + z * h, None
+    i, f, g, o = np.split(from_x + from_h, 4)
+    c = _sigmoid(f) * c + _sigmoid(i) * np.tanh(g)
+    h = _sigmoid(o) * np.tanh(c)
+    return (p["weight_hr"] @ h if "weight_hr" in p else h), c
+
+
+def numpy_network(case: Case, inputs: dict[str, Any]) -> dict[str, np.ndarray]:
+    """A network as loops over sequences, layers, directions and steps; in whatever dtype the inputs have."""
+    x = inputs["x"]
+    if not case.batched:
+        x = x[:, None]
+    elif case.batch_first:
+        x = x.swapaxes(0, 1)
+    steps, batch = x.shape[:2]
+    lengths = [steps] * batch if inputs["lengths"] is None else inputs["lengths"]
+    parts = [_numpy_sequence(case, inputs, x[:length, n], n) for n, length in enumerate(lengths)]
+    padded = [np.concatenate([out, np.zeros((steps - len(out), *out.shape[1:]))]) for out, _, _ in parts]
+    output = np.stack(padded, axis=0 if case.batched and case.batch_first else 1)
+    finals = {
+        "output": output,
+        "h_n": np.stack([h for _, h, _ in parts], 1),
+        "c_n": np.stack([c for *_, c in parts], 1),
+    }
+    if not case.batched:
+        finals = {"output": output[:, 0], "h_n": finals["h_n"][:, 0], "c_n": finals["c_n"][:, 0]}
+    return {name: finals[name] for name in inputs["weights"]}
+
+
+def _numpy_sequence(case: Case, inputs: dict[str, Any], xs: np.ndarray, n: int) -> tuple[np.ndarray, ...]:
+    """Output, final h and final c, (layers*directions, ·), of one sequence xs (T, I), the n-th of the batch."""
+    finals_h, finals_c = [], []
+    for layer in range(case.num_layers):
+        outputs = []
+        for direction in range(case.directions):
+            suffix = f"_l{layer}" + ("_reverse" if direction else "")
+            p = {name.removesuffix(suffix): a for name, a in inputs["params"].items() if name.endswith(suffix)}
+            h, c = _initial(case, inputs, len(finals_h), n)
+            hs = []
+            for x in xs[::-1] if direction else xs:
+                h, c = numpy_step(case.kind, p, x, h, c)
+                hs.append(h)
+            finals_h.append(h)
+            finals_c.append(h if c is None else c)
+            outputs.append(hs[::-1] if direction else hs)
+        ys = np.concatenate([np.array(o).reshape(len(xs), -1) for o in outputs], axis=-1)
+        last = layer == case.num_layers - 1
+        xs = np.zeros_like(ys) if case.dropout == "all" and not last else ys
+    return ys, np.array(finals_h), np.array(finals_c)
+
+
+def _initial(case: Case, inputs: dict[str, Any], index: int, n: int) -> tuple[np.ndarray, Any]:
+    widths = case.state_widths
+    if inputs["states"] is None:
+        return np.zeros(widths["h"]), np.zeros(widths["c"]) if "c" in widths else None
+    states = [a[index] if a.ndim == 2 else a[index, n] for a in inputs["states"].values()]
+    return states[0], states[1] if len(states) == 2 else None
+
+
+def directional_derivative(case: Case, inputs: dict[str, Any], direction: dict[str, Any]) -> float:
+    """Of the weighted sum of the NumPy outputs, exact to rounding: the imaginary part after a tiny imaginary step."""
+    step = 1e-30
+    moved = dict(inputs)
+    for name in ("params", "states"):
+        if inputs[name] is not None:
+            moved[name] = {key: a + 1j * step * direction[key] for key, a in inputs[name].items()}
+    moved["x"] = inputs["x"] + 1j * step * direction["x"]
+    outputs = numpy_network(case, moved)
+    return sum(float(np.sum(weight * outputs[name].imag)) for name, weight in inputs["weights"].items()) / step
+
+
+def torch_module(case: Case, dtype: Any) -> Any:
+    """The torch.nn layer of a case."""
+    import torch
+
+    options = {"num_layers": case.num_layers, "bias": case.bias, "batch_first": case.batch_first, "dtype": dtype}
+    options |= {"dropout": DROPOUT[case.dropout], "bidirectional": case.bidirectional}
+    if case.kind.startswith("rnn"):
+        module = torch.nn.RNN(FEATURES, HIDDEN, nonlinearity=case.kind.removeprefix("rnn_"), **options)
+    elif case.kind == "gru":
+        module = torch.nn.GRU(FEATURES, HIDDEN, **options)
+    else:
+        module = torch.nn.LSTM(FEATURES, HIDDEN, proj_size=PROJECTED if case.kind == "lstm_proj" else 0, **options)
+    return module.train(case.dropout == "all")
+
+
+def torch_network(case: Case, inputs: dict[str, Any], dtype: str) -> dict[str, np.ndarray]:
+    """Outputs, and the gradient of their weighted sum by every parameter, x and the states as `d_NAME`."""
+    import torch
+    from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+    def tensor(a: np.ndarray) -> torch.Tensor:
+        return torch.tensor(a, dtype=getattr(torch, dtype), requires_grad=True)
+
+    module = torch_module(case, getattr(torch, dtype))
+    module.load_state_dict({name: tensor(a) for name, a in inputs["params"].items()})
+    leaves = dict(module.named_parameters()) | {"x": tensor(inputs["x"])}
+    states = {name: tensor(a) for name, a in (inputs["states"] or {}).items()}
+    h_0 = tuple(states.values()) if len(states) == 2 else states.get("h_0")
+    x = leaves["x"]
+    if inputs["lengths"] is not None:
+        x = pack_padded_sequence(x, torch.tensor(inputs["lengths"]), case.batch_first, enforce_sorted=False)
+    output, finals = module(x, h_0)
+    if inputs["lengths"] is not None:
+        output, _ = pad_packed_sequence(output, case.batch_first, total_length=leaves["x"].shape[case.batch_first])
+    outputs = dict(zip(inputs["weights"], [output, *(finals if isinstance(finals, tuple) else [finals])], strict=True))
+    total = sum((outputs[name] * tensor(weight)).sum() for name, weight in inputs["weights"].items())
+    leaves |= states
+    gradients = torch.autograd.grad(total, list(leaves.values()), allow_unused=True, materialize_grads=True)
+    results = outputs | dict(zip((f"d_{name}" for name in leaves), gradients, strict=True))
+    return {name: a.detach().numpy() for name, a in results.items()}
