@@ -1,0 +1,66 @@
+"""The cells that every generic test runs on: built in, stacked, and written by a user."""
+
+import jax
+import jax.numpy as jnp
+
+import jaxrnn as jr
+
+FEATURES = 3
+
+
+def _init(key, input_size, hidden_size, *, dtype=jnp.float32):
+    key_in, key_out = jax.random.split(key)
+    return {
+        "w": jax.random.normal(key_in, (hidden_size, input_size), dtype),
+        "v": jax.random.normal(key_out, (hidden_size, 2), dtype),
+        "rate": jnp.full((), 0.3, dtype),
+    }
+
+
+def _initial_state(params, batch_shape=()):
+    zeros = lambda width: jnp.zeros((*batch_shape, width), params["w"].dtype)  # noqa: E731
+    return {"fast": zeros(params["w"].shape[0]), "slow": (zeros(2),)}
+
+
+def _step(params, state, x):
+    fast = jnp.tanh(x @ params["w"].T + state["slow"][0] @ params["v"].T)
+    slow = (1 - params["rate"]) * state["slow"][0] + params["rate"] * jnp.sin(state["fast"] @ params["v"])
+    return {"fast": fast, "slow": (slow,)}
+
+
+def _minimal_gates(params, z, r, h):
+    z_forget, z_new = jnp.split(z, 2, axis=-1)
+    r_forget, r_new = jnp.split(r, 2, axis=-1)
+    forget = jax.nn.sigmoid(z_forget + r_forget)
+    return h + forget * (jnp.tanh(z_new + forget * r_new) - h)
+
+
+nested = jr.Cell(_init, _initial_state, _step, output=lambda state: state["fast"])
+minimal = jr.affine_cell(_minimal_gates, blocks=2)
+
+# name: (cell, hidden size, further arguments of init)
+CELLS = {
+    "rnn": (jr.rnn, 4, {}),
+    "rnn_relu": (jr.rnn_relu, 4, {}),
+    "gru": (jr.gru, 4, {}),
+    "lstm": (jr.lstm, 4, {}),
+    "lstm_proj": (jr.lstm, 4, {"proj_size": 2}),
+    "no_bias": (jr.gru, 4, {"bias": False}),
+    "minimal": (minimal, 4, {}),
+    "nested": (nested, 4, {}),
+    "stack": (jr.stack(jr.lstm, jr.gru), (5, 2), {}),
+    "stack_of_stacks": (jr.stack(jr.stack(jr.rnn, nested), jr.lstm), ((3, 2), 4), {}),
+}
+
+
+def make(name, dtype=jnp.float32, seed=0):
+    """A cell of the table and parameters for it."""
+    cell, hidden_size, options = CELLS[name]
+    return cell, cell.init(jax.random.key(seed), FEATURES, hidden_size, dtype=dtype, **options)
+
+
+def random_like(tree, seed=0):
+    """Arrays from N(0, 1), shaped as those of a tree."""
+    leaves, structure = jax.tree.flatten(tree)
+    keys = jax.random.split(jax.random.key(seed), len(leaves))
+    return structure.unflatten([jax.random.normal(k, a.shape, a.dtype) for k, a in zip(keys, leaves, strict=True)])
