@@ -147,7 +147,7 @@ def _unroll(
         xs = _where(active, xs, jnp.zeros_like(xs))  # so that padding of NaN or inf reaches no gradient
     if checkpoint is None:
         return lax.scan(step, state, (xs, active), reverse=reverse)
-    segment = math.isqrt(xs.shape[0] - 1) + 1 if checkpoint == "sqrt" else int(checkpoint)
+    segment = _root(xs.shape[0]) if isinstance(checkpoint, str) else int(checkpoint)
     return _scan_segments(step, state, (xs, active), segment, reverse)
 
 
@@ -169,6 +169,13 @@ def _where(mask: Array, yes: Any, no: Any) -> Any:
         return jnp.where(lax.expand_dims(mask, range(mask.ndim, yes.ndim)), yes, no)
 
     return jax.tree_util.tree_map_with_path(select, yes, no)
+
+
+def _root(steps: int) -> int:
+    """About √steps, and a divisor if there is one nearby: a rest would cost a copy of xs."""
+    root = math.isqrt(steps - 1) + 1
+    divisors = [n for n in range(1 + root // 2, 2 * root) if steps % n == 0]
+    return min(divisors, key=lambda n: abs(n - root), default=root)
 
 
 def _scan_segments(step: Callable, state: State, xs: Any, segment: int, reverse: bool) -> tuple[State, Any]:
