@@ -18,12 +18,14 @@ from ._cell import Cell, State
 from ._checks import (
     check_array,
     check_array_like,
+    check_batch_shape,
     check_bool,
     check_dtype,
     check_floating,
     check_int,
     check_tree_like,
     describe,
+    dtype_of,
 )
 
 
@@ -74,7 +76,7 @@ def init_affine(
 
 def state_leaf(params: Any, batch_shape: tuple[int, ...], width: int) -> Any:
     """Shape (*batch, width) and the parameters' dtype, for one array of a state."""
-    return jax.ShapeDtypeStruct((*batch_shape, width), params.weight_hh.dtype)
+    return jax.ShapeDtypeStruct((*batch_shape, width), dtype_of(params.weight_hh))
 
 
 def hidden_state(params: Any, batch_shape: tuple[int, ...]) -> Any:
@@ -158,6 +160,7 @@ class _Affine:
     def initial_state(self, params: Any, batch_shape: tuple[int, ...] = ()) -> State:
         """The state before the first step: zeros, batch axes first."""
         check_affine_params(params, self.blocks)
+        check_batch_shape(batch_shape)
         return jax.tree.map(lambda like: jnp.zeros(like.shape, like.dtype), self.state(params, tuple(batch_shape)))
 
     def step(self, params: Any, state: State, x: Array) -> State:
@@ -167,7 +170,7 @@ class _Affine:
         input_size = params.weight_ih.shape[1]
         if x.ndim == 0 or x.shape[-1] != input_size:
             raise ValueError(f"x has shape {x.shape}, expected (*batch, {input_size}): input_size is {input_size}")
-        check_dtype("x", x, params.weight_ih.dtype, "as weight_ih")
+        check_dtype("x", x, dtype_of(params.weight_ih), "as weight_ih")
         check_tree_like("state", state, self.state(params, x.shape[:-1]), f"for x of shape {x.shape}")
         recurrent = affine(self.output(state), params.weight_hh, params.bias_hh)
         return self.gates(params, project(params, x), recurrent, state)
@@ -178,17 +181,18 @@ def check_affine_params(params: Any, blocks: int) -> None:
     if not all(hasattr(params, name) for name in AffineParams._fields):
         raise TypeError(f"params must have the fields {', '.join(AffineParams._fields)}, got {describe(params)}")
     check_array("weight_ih", params.weight_ih)
+    dtype = dtype_of(params.weight_ih)
+    check_floating("weight_ih", dtype)
     if params.weight_ih.ndim != 2 or params.weight_ih.shape[0] % blocks:
         expected = f"({blocks}*hidden_size, input_size)"
         raise ValueError(f"weight_ih has shape {params.weight_ih.shape}, expected {expected}")
-    rows, dtype = params.weight_ih.shape[0], params.weight_ih.dtype
-    reason = f"for weight_ih of shape {params.weight_ih.shape}"
+    check_array("weight_hh", params.weight_hh)
+    rows, reason = params.weight_ih.shape[0], f"for weight_ih of shape {params.weight_ih.shape}"
     projection = getattr(params, "weight_hr", None)
-    width = rows // blocks
-    if projection is not None:
-        check_array_like("weight_hr", projection, (projection.shape[0], rows // blocks), dtype, reason)
-        width = projection.shape[0]
+    width = rows // blocks if projection is None else params.weight_hh.shape[-1]
     check_array_like("weight_hh", params.weight_hh, (rows, width), dtype, reason)
+    if projection is not None:
+        check_array_like("weight_hr", projection, (width, rows // blocks), dtype, reason)
     for name in ("bias_ih", "bias_hh"):
         if (bias := getattr(params, name)) is not None:
             check_array_like(name, bias, (rows,), dtype, reason)

@@ -37,7 +37,7 @@ def check_array(name: str, value: Any) -> None:
 def check_floating(name: str, dtype: Any) -> None:
     """`dtype` is a real floating-point type."""
     if not jnp.issubdtype(dtype, jnp.floating):
-        raise TypeError(f"{name} must be a floating-point dtype, got {jnp.dtype(dtype).name}")
+        raise TypeError(f"{name} must be floating-point, got {jnp.dtype(dtype).name}")
 
 
 def check_array_like(name: str, value: Any, shape: tuple[int, ...], dtype: Any, reason: str) -> None:
@@ -50,9 +50,13 @@ def check_array_like(name: str, value: Any, shape: tuple[int, ...], dtype: Any, 
 
 def check_dtype(name: str, value: Array, dtype: Any, reason: str) -> None:
     """`value` has this dtype: nothing is promoted silently."""
-    got = jax.typeof(value).dtype
-    if got != dtype:
-        raise ValueError(f"{name} has dtype {got}, expected {jnp.dtype(dtype)} ({reason}): mixed dtypes")
+    if dtype_of(value) != dtype:
+        raise ValueError(f"{name} has dtype {dtype_of(value)}, expected {dtype} ({reason}): mixed dtypes")
+
+
+def dtype_of(array: Any) -> Any:
+    """The dtype as JAX sees it: NumPy's float64 is float32 unless x64 is enabled."""
+    return jax.typeof(array).dtype
 
 
 def check_tree_like(name: str, tree: Any, expected: Any, reason: str) -> None:
@@ -75,15 +79,29 @@ def _describe_leaf(leaf: Any) -> str:
     return type(leaf).__name__
 
 
-def check_names(name: str, params: Any, expected: tuple[str, ...]) -> None:
-    """`params` is a dict with exactly these keys."""
+def check_batch_shape(batch_shape: Any) -> None:
+    """A tuple or list of sizes."""
+    if not isinstance(batch_shape, tuple | list):
+        raise TypeError(f"batch_shape must be a tuple of ints, got {batch_shape!r}")
+    for size in batch_shape:
+        check_int("a size in batch_shape", size, minimum=0)
+
+
+def check_params(params: Any, shapes: dict[str, tuple[int, ...]], owner: Any) -> Any:
+    """A dict with exactly these names and shapes, all of one floating-point dtype, which is returned."""
     if not isinstance(params, dict):
-        raise TypeError(f"{name} must be a dict of arrays, got {type(params).__name__}")
-    missing, unexpected = sorted(set(expected) - set(params)), sorted(set(params) - set(expected), key=str)
+        raise TypeError(f"params must be a dict of arrays, got {type(params).__name__}")
+    missing, unexpected = sorted(set(shapes) - set(params)), sorted(set(params) - set(shapes), key=str)
     if missing:
-        raise ValueError(f"{name} has no {missing}, expected the keys {list(expected)}")
+        raise ValueError(f"params has no {missing}, expected the keys {list(shapes)} of {owner}")
     if unexpected:
-        raise ValueError(f"{name} has unexpected keys {unexpected}, expected {list(expected)}")
+        raise ValueError(f"params has unexpected keys {unexpected}, expected {list(shapes)} of {owner}")
+    first = next(iter(shapes))
+    check_array(first, params[first])
+    check_floating(first, dtype_of(params[first]))
+    for name, shape in shapes.items():
+        check_array_like(name, params[name], shape, dtype_of(params[first]), f"in {owner}")
+    return dtype_of(params[first])
 
 
 def is_concrete(value: Any) -> bool:

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.typing import ArrayLike, DTypeLike
+from jax.typing import DTypeLike
 
-from ._checks import check_array, check_array_like, check_floating, check_int, check_names, is_concrete
+from ._checks import check_array, check_floating, check_int, check_params, is_concrete
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Embedding:
         check_floating("dtype", dtype)
         return {"weight": jax.random.normal(key, (self.num_embeddings, self.embedding_dim), dtype)}
 
-    def apply(self, params: dict[str, Array], ids: ArrayLike) -> Array:
+    def apply(self, params: dict[str, Array], ids: Array | np.ndarray) -> Array:
         """Rows (*batch, D) at the integers ids (*batch), each in [0, V).
 
         Under a transformation the ids' values are not known: an id outside [0, V) then gives a row of NaN.
@@ -55,17 +55,13 @@ class Embedding:
           ValueError: wrong names or shape of params, an id outside [0, V).
           TypeError: ids are not integers.
         """
-        check_names("params", params, ("weight",))
-        weight = params["weight"]
-        shape = (self.num_embeddings, self.embedding_dim)
-        check_array("weight", weight)
-        check_array_like("weight", weight, shape, weight.dtype, f"in {self}")
+        check_params(params, {"weight": (self.num_embeddings, self.embedding_dim)}, self)
         check_array("ids", ids)
-        ids = jnp.asarray(ids)
         if not jnp.issubdtype(ids.dtype, jnp.integer):
             raise TypeError(f"ids must be integers, got dtype {ids.dtype}")
         if is_concrete(ids):
             _check_range(np.asarray(ids), self.num_embeddings)
+        weight, ids = jnp.asarray(params["weight"]), jnp.asarray(ids)
         rows = jnp.take(weight, ids, axis=0, mode="fill", fill_value=jnp.nan)  # past the end; a negative id wraps
         return jnp.where(jnp.expand_dims(ids < 0, -1), jnp.full_like(rows, jnp.nan), rows)
 

@@ -8,7 +8,7 @@ import jax
 from jax import Array, lax
 
 from ._cell import Cell, Params, State, Step, as_step
-from ._checks import check_int, check_tree_like
+from ._checks import check_int, check_tree_like, describe
 
 Feed = Callable[[Params, State, Array | None], tuple[Any, Any]]
 
@@ -72,7 +72,10 @@ def _generate(
         state, x = carry
         following = step(params, state, x)
         check_tree_like("the state that step returns", following, state, "as the state it was given")
-        x_next, emitted = feed(params, following, step_key)
+        fed = feed(params, following, step_key)
+        if not isinstance(fed, tuple) or len(fed) != 2:
+            raise TypeError(f"feed must return a tuple (x_next, emitted), got {describe(fed)}")
+        x_next, emitted = fed
         check_tree_like("the x_next that feed returns", x_next, x, "as x0")
         return (following, x_next), emitted
 

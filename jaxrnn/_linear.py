@@ -8,7 +8,7 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from ._affine import affine, uniform
-from ._checks import check_array, check_array_like, check_bool, check_dtype, check_floating, check_int, check_names
+from ._checks import check_array, check_bool, check_dtype, check_floating, check_int, check_params
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,13 +61,10 @@ class Linear:
           ValueError: wrong names or shapes of params, wrong number of features, mixed dtypes.
           TypeError: x or a parameter is not an array.
         """
-        check_names("params", params, ("weight", "bias") if self.bias else ("weight",))
+        shapes = {"weight": (self.out_features, self.in_features), "bias": (self.out_features,)}
+        dtype = check_params(params, shapes if self.bias else {"weight": shapes["weight"]}, self)
         check_array("x", x)
-        weight, bias = params["weight"], params.get("bias")
         if x.ndim == 0 or x.shape[-1] != self.in_features:
             raise ValueError(f"x has shape {x.shape}, expected (*batch, {self.in_features}), in_features")
-        check_array_like("weight", weight, (self.out_features, self.in_features), weight.dtype, f"in {self}")
-        if bias is not None:
-            check_array_like("bias", bias, (self.out_features,), weight.dtype, f"in {self}")
-        check_dtype("x", x, weight.dtype, "as weight")
-        return affine(x, weight, bias)
+        check_dtype("x", x, dtype, "as weight")
+        return affine(x, params["weight"], params.get("bias"))

@@ -20,7 +20,7 @@ from ._checks import (
     check_dtype,
     check_floating,
     check_int,
-    check_names,
+    check_params,
     describe,
 )
 from ._gru import gru
@@ -142,14 +142,6 @@ class _Network:
             raise ValueError(f"x has shape {x.shape}: it has no time steps, expected T >= 1")
         return steps, tuple(batch_shape)
 
-    def _check_params(self, params: Any) -> None:
-        expected = _param_shapes(self)
-        check_names("params", params, tuple(expected))
-        dtype = jax.typeof(params["weight_ih_l0"]).dtype
-        check_floating("weight_ih_l0's dtype", dtype)
-        for name, like in expected.items():
-            check_array_like(name, params[name], like.shape, dtype, f"in {self}")
-
     def _state_shape(self, width: int, batch_shape: tuple[int, ...]) -> tuple[int, ...]:
         return (self.num_layers * self._directions, *batch_shape, width)
 
@@ -210,7 +202,7 @@ class RNN(_Network):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.nonlinearity not in _NONLINEARITIES:
+        if self.nonlinearity not in tuple(_NONLINEARITIES):
             raise ValueError(f'nonlinearity must be "tanh" or "relu", got {self.nonlinearity!r}')
 
     @property
@@ -321,8 +313,7 @@ def _apply(
 ) -> tuple[Array, Any]:
     """At module level, so that an eager call traces once."""
     _, batch_shape = net._check_input(x)
-    net._check_params(params)
-    dtype = params["weight_ih_l0"].dtype
+    dtype = check_params(params, _param_shapes(net), net)
     check_dtype("x", x, dtype, "as the parameters")
     if h_0 is not None:
         net._check_states(h_0, batch_shape, dtype, f"for x of shape {x.shape} in {net}")
@@ -358,8 +349,9 @@ def _suffix(layer: int, direction: int) -> str:
 
 
 @functools.cache
-def _param_shapes(net: _Network) -> dict[str, jax.ShapeDtypeStruct]:
-    return jax.eval_shape(net.init, jax.random.key(0))
+def _param_shapes(net: _Network) -> dict[str, tuple[int, ...]]:
+    shapes = {name: like.shape for name, like in jax.eval_shape(net.init, jax.random.key(0)).items()}
+    return {"weight_ih_l0": shapes["weight_ih_l0"]} | shapes  # torch's first name first: its dtype is the parameters'
 
 
 def _check_dropout(dropout: Any) -> None:

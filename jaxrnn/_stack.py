@@ -12,7 +12,6 @@ from jax.typing import DTypeLike
 from ._cell import Cell, Params, State, check_cell
 
 
-@functools.cache
 def stack(*cells: Cell) -> Cell:
     """Cells of any kinds and widths on top of each other, as a cell again: each reads the output of the one below.
 
@@ -45,6 +44,11 @@ def stack(*cells: Cell) -> Cell:
         raise ValueError("stack takes at least one cell, got none")
     for index, cell in enumerate(cells):
         check_cell(f"cells[{index}]", cell)
+    return _stack(cells)
+
+
+@functools.cache
+def _stack(cells: tuple[Cell, ...]) -> Cell:
     parts = _Stack(cells)
     return Cell(parts.init, parts.initial_state, parts.step, parts.output)
 

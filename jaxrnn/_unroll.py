@@ -101,6 +101,8 @@ def check_checkpoint(checkpoint: Any) -> None:
 def check_lengths(lengths: Any, steps: int, batch_shape: tuple[int, ...]) -> Array:
     """The lengths as int32 of the batch's shape; looks at the values where they are known."""
     values = np.asarray(lengths) if is_concrete(lengths) else lengths
+    if values.size == 0 and isinstance(lengths, list | tuple):
+        values = values.astype(int)  # an empty list has no dtype of its own
     if not jnp.issubdtype(values.dtype, jnp.integer):
         raise TypeError(f"lengths must be integers, got dtype {values.dtype}")
     if values.shape != batch_shape:
@@ -184,9 +186,9 @@ def _scan_segments(step: Callable, state: State, xs: Any, segment: int, reverse:
     run = jax.checkpoint(lambda state, xs: lax.scan(step, state, xs, reverse=reverse), prevent_cse=False)
 
     def run_all(state: State, xs: Any) -> tuple[State, Any]:
-        segments = jax.tree.map(lambda a: a.reshape(-1, segment, *a.shape[1:]), xs)
+        segments = jax.tree.map(lambda a: a.reshape(whole // segment, segment, *a.shape[1:]), xs)
         state, ys = lax.scan(run, state, segments, reverse=reverse)
-        return state, jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), ys)
+        return state, jax.tree.map(lambda a: a.reshape(whole, *a.shape[2:]), ys)
 
     steps = jax.tree.leaves(xs)[0].shape[0]
     whole = steps - steps % segment
