@@ -130,6 +130,8 @@ def affine_cell(
     (4, 8)
     """
     check_int("blocks", blocks)
+    if not callable(gates):
+        raise TypeError(f"gates must be a function (params, z, r, state) -> state, got {type(gates).__name__}")
     parts = _Affine(gates, int(blocks), state, output)
     return Cell(init or parts.init, parts.initial_state, parts.step, output, project, gates)
 
@@ -189,10 +191,10 @@ def check_affine_params(params: Any, blocks: int) -> None:
     check_array("weight_hh", params.weight_hh)
     rows, reason = params.weight_ih.shape[0], f"for weight_ih of shape {params.weight_ih.shape}"
     projection = getattr(params, "weight_hr", None)
-    width = rows // blocks if projection is None else params.weight_hh.shape[-1]
-    check_array_like("weight_hh", params.weight_hh, (rows, width), dtype, reason)
+    width = (rows // blocks,) if projection is None else params.weight_hh.shape[1:]
+    check_array_like("weight_hh", params.weight_hh, (rows, *width[:1]), dtype, reason)
     if projection is not None:
-        check_array_like("weight_hr", projection, (width, rows // blocks), dtype, reason)
+        check_array_like("weight_hr", projection, (*width, rows // blocks), dtype, reason)
     for name in ("bias_ih", "bias_hh"):
         if (bias := getattr(params, name)) is not None:
             check_array_like(name, bias, (rows,), dtype, reason)

@@ -48,8 +48,9 @@ def unroll(
         more forward pass. None keeps every step.
       return_states: give all states, (T, *batch, ...) per leaf, in place of the outputs.
 
-    On a mesh, shard xs and state over batch axes and leave the axes Auto (`axis_types=(AxisType.Auto,)`): with the
-    Explicit axes that `jax.make_mesh` makes by default, `lax.scan` raises a TypeError about its carry.
+    On a mesh, shard xs over batch axes and leave the axes Auto (`axis_types=(AxisType.Auto,)`). Under the Explicit axes
+    that `jax.make_mesh` makes by default, and under `jax.shard_map`, give a state sharded as xs is: the default one is
+    not, and `lax.scan` raises a TypeError about its carry.
 
     Returns:
       The final state, and ys (T, *batch, R) or all states.

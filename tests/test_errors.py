@@ -92,6 +92,7 @@ CONSTRUCTORS = {
     "num_embeddings 0": (lambda: jr.Embedding(0, 2), ValueError, "num_embeddings … at least 1 … got 0"),
     "embedding_dim bool": (lambda: jr.Embedding(4, True), TypeError, "embedding_dim … int … got True"),
     "blocks 0": (lambda: jr.affine_cell(len, blocks=0), ValueError, "blocks … at least 1 … got 0"),
+    "gates None": (lambda: jr.affine_cell(None, blocks=1), TypeError, "gates … function … got NoneType"),
     "blocks float": (lambda: jr.affine_cell(len, blocks=2.0), TypeError, "blocks … int … got 2.0"),
     "stack of nothing": (lambda: jr.stack(), ValueError, "at least one cell … got none"),
     "stack of a function": (lambda: jr.stack(jr.rnn, len), TypeError, "cells[1] … Cell … got builtin_function"),
@@ -212,6 +213,11 @@ STEP = {
         step(jr.rnn, RNN._replace(bias_hh=zeros(3)), zeros(4), X[0, 0]),
         ValueError,
         "bias_hh … (3,) … (4,)",
+    ),
+    "weight_hh without axes": (
+        lstm_step(jr.lstm.initial_state(PROJECTED), PROJECTED._replace(weight_hh=np.float32(1))),
+        ValueError,
+        "weight_hh has shape (), expected (16",
     ),
     "weight_hr transposed": (
         lstm_step(jr.lstm.initial_state(PROJECTED), PROJECTED._replace(weight_hr=zeros(4, 2))),
