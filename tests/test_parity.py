@@ -1,6 +1,5 @@
 """Networks, cells and layers against torch: values, all gradients, names and initialisation."""
 
-import functools
 import importlib.util
 from typing import Any
 
@@ -13,7 +12,6 @@ from .cases import FULL, TABLE, Case, triples
 from .make_golden import GOLDEN
 from .oracles import directional_derivative, numpy_network, torch_network
 
-COMPILE_FAST = {"xla_backend_optimization_level": 0}  # the full product compiles thousands of programs
 torch_warns = pytest.mark.filterwarnings("ignore:dropout option", "ignore:LSTM with projections is not supported")
 BOUND = {"float32": 1e-5, "float64": 1e-10}
 
@@ -23,12 +21,12 @@ def golden():
     return np.load(GOLDEN)
 
 
-def ours(case: Case, inputs: dict[str, Any], dtype: str, **options: Any) -> dict[str, np.ndarray]:
+def ours(case: Case, inputs: dict[str, Any], dtype: str) -> dict[str, np.ndarray]:
     """Outputs and gradients as `torch_network` gives them."""
     arrays = jax.tree.map(lambda a: jnp.asarray(a, dtype), {k: v for k, v in inputs.items() if k != "lengths"})
     key = jax.random.key(0) if case.dropout == "all" else None
 
-    @functools.partial(jax.jit, **options)
+    @jax.jit
     def run(params, x, states):
         def total(params, x, states):
             h_0 = None if states is None else (states["h_0"], states["c_0"]) if "c_0" in states else states["h_0"]
@@ -94,6 +92,6 @@ def assert_numpy_agrees(case: Case, inputs: dict[str, Any], result: dict[str, np
 def test_networks_full(case, dtype):
     pytest.importorskip("torch")
     with jax.enable_x64(dtype == "float64"):
-        result = ours(case, case.inputs(), dtype, compiler_options=COMPILE_FAST)
+        result = ours(case, case.inputs(), dtype)
         jax.clear_caches()
     assert_equal(result, torch_network(case, case.inputs(), dtype), dtype)
