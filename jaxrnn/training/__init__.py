@@ -1,0 +1,28 @@
+"""The Optax loop: jitted chunks of steps, progress, metrics, checkpoints that resume bit for bit, meshes.
+
+`fit` trains; `RunFolder` keeps what it did on disk; `data_mesh` spreads the batch over devices and processes.
+
+>>> import jax.numpy as jnp, optax
+>>> from jaxrnn import training
+>>> def loss(params, carry, batch, key):
+...     return jnp.mean((params["w"] * batch["x"] - batch["y"]) ** 2), (carry, {})
+>>> data = {"x": jnp.arange(8.0), "y": 3 * jnp.arange(8.0)}
+>>> batches = training.shuffled(data, batch_size=4)
+>>> result = training.fit(loss, {"w": jnp.zeros(())}, optax.adam(0.1), batches, steps=200)
+>>> result.history[-1]["step"], bool(abs(result.state.params["w"] - 3) < 1e-3)
+(200, True)
+"""
+
+from ._batches import Batches as Batches
+from ._batches import shuffled as shuffled
+from ._checkpoint import CheckpointError as CheckpointError
+from ._folder import RunFolder as RunFolder
+from ._folder import RunFolderError as RunFolderError
+from ._loop import NonFiniteLossError as NonFiniteLossError
+from ._loop import Result as Result
+from ._loop import early_stopping as early_stopping
+from ._loop import fit as fit
+from ._mesh import data_mesh as data_mesh
+from ._step import Loss as Loss
+from ._step import TrainState as TrainState
+from ._step import initial_state as initial_state

@@ -1,0 +1,328 @@
+"""`fit`: steps in compiled chunks, and what happens between them."""
+
+import contextlib
+import dataclasses
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh
+from tqdm import tqdm
+
+from .._checks import check_int
+from ._batches import Batches
+from ._folder import Row, RunFolder
+from ._mesh import BATCH, CHUNK, REPLICATED, check_divisible, place
+from ._step import Loss, TrainState, initial_state, run_chunk
+
+Ended: TypeAlias = Literal["finished", "stopped", "interrupted"]
+Evaluate: TypeAlias = Callable[[Any], dict[str, float]]
+Stop: TypeAlias = Callable[[list[Row]], bool]
+OnChunk: TypeAlias = Callable[[list[Row], TrainState], bool | None]
+
+
+class Result(NamedTuple):
+    """What `fit` gives."""
+
+    state: TrainState
+    history: list[Row]  # a row a step, those of the resumed run too: step, loss, grad_norm, the loss's metrics, seconds
+    evaluations: list[Row]  # step, what `evaluate` gave, seconds
+    ended: Ended
+
+
+class NonFiniteLossError(ArithmeticError):
+    """The loss or the norm of its gradient became NaN or infinite.
+
+    Attributes:
+      step: the first such step.
+      result: the run up to the step before.
+    """
+
+    def __init__(self, step: int, what: str, result: Result) -> None:
+        super().__init__(f"{what} at step {step}")
+        self.step = step
+        self.result = result
+
+
+def fit(
+    loss: Loss,
+    params: Any,
+    optimizer: optax.GradientTransformation,
+    batches: Batches,
+    steps: int,
+    *,
+    carry: Any = None,
+    key: Array | None = None,
+    chunk: int = 100,
+    accumulate: int = 1,
+    mesh: Mesh | None = None,
+    folder: RunFolder | None = None,
+    evaluate: Evaluate | None = None,
+    evaluate_every: int | None = None,
+    stop: Stop | None = None,
+    on_chunk: OnChunk | None = None,
+    progress: bool = True,
+) -> Result:
+    """Train: each chunk of steps is one compiled `lax.scan` whose buffers are donated.
+
+        g_t = ∇ loss(θ_{t-1}, carry_{t-1}, batch_t, key_t)        θ_t = θ_{t-1} + optimizer(g_t)
+
+    Args:
+      loss: `(params, carry, batch, key) -> (value, (carry, metrics))`, value a scalar, metrics a dict of arrays of any
+        shape to be logged. It gets one step's batch and a key of its own. Static: build it once.
+      params: a pytree, left as it is.
+      optimizer: any `optax.GradientTransformation`; clipping and schedules are parts of it. Static: build it once.
+      batches: `(start, stop) -> pytree` of (stop - start, B, ...) arrays, the batches of the steps start to stop - 1,
+        counted from 0, a function of its arguments alone. See `training.shuffled`.
+      steps: how many in all, those of a resumed run included.
+      carry: what the loss hands from step to step, its gradient cut there: a recurrent state for stateful truncated
+        back-propagation. With a mesh or accumulate > 1 the batch is the first axis of every leaf.
+      key: folded with the number of the step into the key that loss gets; `jax.random.key(0)` by default.
+      chunk: steps between two looks at the loss, and between two choices to stop.
+      accumulate: run the batch in this many parts, one after the other, and average their losses, metrics and
+        gradients, for batches that do not fit.
+      mesh: from `training.data_mesh`: the batch is sharded over it, parameters are on all its devices.
+      folder: where to keep metrics and checkpoints, to resume from. None keeps nothing.
+      evaluate: `params -> dict of floats`, called every `evaluate_every` steps, a multiple of chunk, and at the end.
+      stop: `evaluations -> bool`, called after each: whether it is time to stop. See `training.early_stopping`.
+      on_chunk: `(rows, state) -> bool | None`, called after each chunk with its rows; True stops.
+        The state's buffers are gone once it has returned.
+      progress: a bar with loss, steps a second and time left, on a terminal only.
+
+    Ctrl-C ends the training after the chunk that runs, with a checkpoint; a second one interrupts at once.
+
+    Returns:
+      `Result`: the state (step, params, opt_state, carry, key), the rows of all steps, the evaluations, how it ended.
+
+    Raises:
+      NonFiniteLossError: names the step; checkpoints stay as they were, the result so far is in its `result`.
+      ValueError: intervals that chunk does not divide, batches of wrong shapes, a loss that is no scalar.
+      TypeError: what loss returns is not (value, (carry, metrics)).
+      RunFolderError, CheckpointError: see `RunFolder`.
+
+    Example: see `jaxrnn.training`.
+    """
+    _check_intervals(steps, chunk, accumulate, evaluate_every, folder)
+    run = _begin(loss, params, optimizer, batches, steps, carry, key, chunk, accumulate, mesh, folder)
+    with _interruptible() as interrupted, _bar(steps, run.step, progress) as bar:
+        ended = run.ended(stop)
+        while not ended:
+            rows, bad = run.advance()
+            _write(folder, rows)
+            if bad:
+                raise NonFiniteLossError(run.step + 1, bad, run.result("stopped"))
+            asked = bool(on_chunk and on_chunk(rows, run.state))
+            if evaluate and (run.step == steps or run.step % (evaluate_every or steps) == 0):
+                _write(folder, [run.evaluate(evaluate)])
+            asked, signalled = _any_process(asked, interrupted.is_set())
+            ended = run.ended(stop) or ("interrupted" if signalled else "stopped" if asked else None)
+            if folder and (ended or (folder.every and run.step % folder.every == 0)):
+                folder.save(run.state)
+            bar.set_postfix(run.latest(), refresh=False)
+            bar.update(len(rows))
+    return run.result(ended)
+
+
+def early_stopping(name: str, patience: int) -> Stop:
+    """For `fit`'s stop: whether `name` has not fallen below its least value in the last `patience` evaluations.
+
+    Raises:
+      ValueError: patience is not positive.
+      KeyError: an evaluation has no `name`.
+
+    >>> from jaxrnn import training
+    >>> stop = training.early_stopping("validation_loss", patience=2)
+    >>> stop([{"validation_loss": loss} for loss in (3.0, 2.0, 2.1)])
+    False
+    >>> stop([{"validation_loss": loss} for loss in (3.0, 2.0, 2.1, 2.2)])
+    True
+    """
+    check_int("patience", patience)
+
+    def stop(evaluations: list[Row]) -> bool:
+        values = [row[name] for row in evaluations]
+        return len(values) > patience and min(values[-patience:]) >= min(values[:-patience])
+
+    return stop
+
+
+@dataclasses.dataclass
+class _Run:
+    """The run as it stands between two chunks."""
+
+    loss: Loss
+    optimizer: optax.GradientTransformation
+    batches: Batches
+    steps: int
+    chunk: int
+    accumulate: int
+    mesh: Mesh | None
+    state: TrainState
+    step: int
+    history: list[Row]
+    evaluations: list[Row]
+    began: float  # on the clock of perf_counter, less the seconds of the runs before
+    ahead: Any = None  # the next chunk's batches
+
+    def advance(self) -> tuple[list[Row], str | None]:
+        """Run a chunk: the rows of its steps, and what was not finite, if anything."""
+        batches = self._load() if self.ahead is None else self.ahead
+        start, self.step = self.step, min(self.step + self.chunk, self.steps)
+        self.state, pending = run_chunk(
+            self.state, batches, loss=self.loss, optimizer=self.optimizer, accumulate=self.accumulate, mesh=self.mesh
+        )
+        self.ahead = self._load() if self.step < self.steps else None  # while the devices work
+        metrics = {name: np.asarray(values) for name, values in pending.items()}
+        bad = _first_bad(metrics["loss"], metrics["grad_norm"])
+        if bad:
+            self.step = start + bad[0]
+        seconds = round(time.perf_counter() - self.began, 3)
+        rows = [
+            {"step": step + 1, **{name: v[step - start].tolist() for name, v in metrics.items()}, "seconds": seconds}
+            for step in range(start, self.step)
+        ]
+        self.history += rows
+        return rows, bad and bad[1]
+
+    def evaluate(self, evaluate: Evaluate) -> Row:
+        """One more evaluation."""
+        values = {name: float(value) for name, value in evaluate(self.state.params).items()}
+        if taken := {"step", "loss", "seconds"} & set(values):
+            raise ValueError(f"what evaluate gives must not be named {sorted(taken)}: fit writes them itself")
+        row = {"step": self.step, **values, "seconds": round(time.perf_counter() - self.began, 3)}
+        self.evaluations.append(row)
+        return row
+
+    def ended(self, stop: Stop | None) -> Ended | None:
+        """How the run has ended, if it has."""
+        if self.step >= self.steps:
+            return "finished"
+        return "stopped" if stop and self.evaluations and stop(self.evaluations) else None
+
+    def latest(self) -> dict[str, str]:
+        """For the bar."""
+        rows = [self.history[-1], *self.evaluations[-1:]]
+        shown = ("loss", *(self.evaluations[-1] if self.evaluations else ()))
+        values = {name: row[name] for row in rows for name in shown if name in row and name not in ("step", "seconds")}
+        return {name: f"{value:.3g}" for name, value in values.items()}
+
+    def result(self, ended: Ended) -> Result:
+        return Result(self.state, self.history, self.evaluations, ended)
+
+    def _load(self) -> Any:
+        start, stop = self.step, min(self.step + self.chunk, self.steps)
+        batches = jax.tree.map(np.asarray, self.batches(start, stop))
+        for path, leaf in jax.tree_util.tree_flatten_with_path(batches)[0]:
+            if leaf.ndim == 0 or len(leaf) != stop - start:
+                name = f"batches({start}, {stop}){jax.tree_util.keystr(path)}"
+                raise ValueError(
+                    f"{name} has shape {leaf.shape}, expected ({stop - start}, batch, ...), a batch a step"
+                )
+        if self.mesh or self.accumulate > 1:
+            check_divisible("a chunk of batches", batches, 1, self.mesh, self.accumulate)
+        return place(batches, self.mesh, CHUNK)
+
+
+def _begin(
+    loss: Loss,
+    params: Any,
+    optimizer: optax.GradientTransformation,
+    batches: Batches,
+    steps: int,
+    carry: Any,
+    key: Array | None,
+    chunk: int,
+    accumulate: int,
+    mesh: Mesh | None,
+    folder: RunFolder | None,
+) -> _Run:
+    """The run at its first step, or where its folder says that it is."""
+    if mesh or accumulate > 1:
+        check_divisible("carry", carry, 0, mesh, accumulate)
+    fresh = initial_state(params, optimizer, carry, key)
+    state, rows = folder.open(jax.eval_shape(lambda: fresh), mesh) if folder else (None, [])
+    if state is None:
+        state = jax.tree.map(jnp.copy, fresh)  # donated: the caller's own arrays live on
+        state = place(state, mesh, REPLICATED)._replace(carry=place(state.carry, mesh, BATCH))
+    return _Run(
+        loss,
+        optimizer,
+        batches,
+        steps,
+        chunk,
+        accumulate,
+        mesh,
+        state,
+        step=int(state.step),
+        history=[row for row in rows if "loss" in row],
+        evaluations=[row for row in rows if "loss" not in row],
+        began=time.perf_counter() - (rows[-1]["seconds"] if rows else 0),
+    )
+
+
+def _check_intervals(
+    steps: int, chunk: int, accumulate: int, evaluate_every: int | None, folder: RunFolder | None
+) -> None:
+    for name, value in (("steps", steps), ("chunk", chunk), ("accumulate", accumulate)):
+        check_int(name, value)
+    intervals = {"evaluate_every": evaluate_every, "folder.every": folder.every if folder else None}
+    for name, value in intervals.items():
+        if value is not None:
+            check_int(name, value)
+            if value % chunk:
+                raise ValueError(f"{name} must be a multiple of chunk={chunk}, got {value}")
+
+
+def _write(folder: RunFolder | None, rows: list[Row]) -> None:
+    if folder:
+        folder.write(rows)
+
+
+def _first_bad(loss: np.ndarray, norm: np.ndarray) -> tuple[int, str] | None:
+    """The index of the first step that is not finite, and what was not."""
+    bad = np.flatnonzero(~(np.isfinite(loss) & np.isfinite(norm)))
+    if not len(bad):
+        return None
+    step = int(bad[0])
+    if not np.isfinite(loss[step]):
+        return step, f"the loss became {loss[step]}"
+    return step, f"the norm of the gradient became {norm[step]}"
+
+
+def _any_process(*flags: bool) -> tuple[bool, ...]:
+    """Each flag, where any of the processes raised it: they stop together or not at all."""
+    if jax.process_count() == 1:
+        return flags
+    return tuple(multihost_utils.process_allgather(np.array(flags)).any(axis=0).tolist())
+
+
+def _bar(steps: int, done: int, progress: bool) -> tqdm:
+    quiet = None if progress and jax.process_index() == 0 else True  # None: on a terminal only
+    return tqdm(total=steps, initial=done, unit="step", disable=quiet, dynamic_ncols=True)
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[threading.Event]:
+    """An event that the first Ctrl-C sets; a second one interrupts at once."""
+    interrupted = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield interrupted  # signals reach the main thread alone
+        return
+
+    def handle(signum: int, frame: object) -> None:
+        interrupted.set()
+        signal.signal(signal.SIGINT, previous)
+
+    previous = signal.signal(signal.SIGINT, handle)
+    try:
+        yield interrupted
+    finally:
+        signal.signal(signal.SIGINT, previous)
