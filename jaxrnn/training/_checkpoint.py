@@ -8,6 +8,7 @@ import shutil
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, SingleDeviceSharding
@@ -151,11 +152,16 @@ def _raw(state: TrainState) -> TrainState:
 
 
 def _typed(raw: Any, like: Any) -> Any:
-    return jax.random.wrap_key_data(raw, impl=str(jax.random.key_impl(like))) if _is_key(like) else raw
+    return jax.random.wrap_key_data(raw, impl=_impl(like)) if _is_key(like) else raw
+
+
+def _impl(like: Any) -> Any:
+    """Of a key's shape; JAX tells it of keys alone."""
+    return jax.random.key_impl(jnp.empty((), like.dtype))
 
 
 def _is_key(leaf: Any) -> bool:
-    return jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def _is_first() -> bool:

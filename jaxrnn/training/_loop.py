@@ -185,6 +185,7 @@ class _Run:
         if bad:
             self.step = start + bad[0]
         seconds = round(time.perf_counter() - self.began, 3)
+        metrics = {"loss": metrics.pop("loss"), **metrics}  # first in the file
         rows = [
             {"step": step + 1, **{name: v[step - start].tolist() for name, v in metrics.items()}, "seconds": seconds}
             for step in range(start, self.step)

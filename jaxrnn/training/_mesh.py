@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
@@ -60,11 +61,11 @@ def check_divisible(name: str, tree: Any, axis: int, mesh: Mesh | None, parts: i
 def place(tree: Any, mesh: Mesh | None, spec: PartitionSpec) -> Any:
     """The tree on the mesh's devices; every process holds all of `tree` and keeps its own part."""
     if mesh is None:
-        return jax.tree.map(jax.numpy.asarray, tree)
+        return jax.tree.map(jnp.asarray, tree)
     sharding = NamedSharding(mesh, spec)
 
     def put(leaf: Any) -> Array:
-        if jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             return jax.random.wrap_key_data(put(jax.random.key_data(leaf)), impl=jax.random.key_impl(leaf))
         values = np.asarray(leaf)
         return jax.make_array_from_callback(values.shape, sharding, lambda index: values[index])
