@@ -4,10 +4,13 @@ import argparse
 import contextlib
 import os
 import pathlib
+import shutil
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
+
+from jaxrnn.training import CheckpointError, NonFiniteLossError, RunFolderError
 
 INTERRUPTED = 128 + signal.SIGINT  # the exit status that a shell expects after Ctrl-C
 
@@ -24,12 +27,18 @@ def exit_status(program: str, main: Callable[[], int]) -> int:
     """The exit status of main, its errors as one line on stderr."""
     try:
         return main()
-    except (UserError, RunError) as error:
-        print(f"{program}: error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, UserError) else 1
+    except (UserError, RunFolderError) as error:
+        return _fail(program, error, 2)
+    except (RunError, CheckpointError, NonFiniteLossError) as error:
+        return _fail(program, error, 1)
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)
         return INTERRUPTED
+
+
+def _fail(program: str, error: Exception, status: int) -> int:
+    print(f"{program}: error: {error}", file=sys.stderr)
+    return status
 
 
 def positive(text: str) -> int:
@@ -60,8 +69,8 @@ def prepare_folder(path: str, names: Iterable[str], overwrite: bool) -> pathlib.
         if present and not overwrite:
             raise UserError(f"{folder} already holds a run; name another folder with --out, or pass --overwrite")
         folder.mkdir(parents=True, exist_ok=True)
-        for file in present:
-            file.unlink()
+        for old in present:
+            shutil.rmtree(old) if old.is_dir() else old.unlink()
     except OSError as error:
         raise UserError(f"cannot write to {folder}: {error.strerror}") from error
     return folder

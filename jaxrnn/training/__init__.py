@@ -19,6 +19,7 @@ from ._checkpoint import CheckpointError as CheckpointError
 from ._folder import RunFolder as RunFolder
 from ._folder import RunFolderError as RunFolderError
 from ._loop import NonFiniteLossError as NonFiniteLossError
+from ._loop import OnChunk as OnChunk
 from ._loop import Result as Result
 from ._loop import early_stopping as early_stopping
 from ._loop import fit as fit

@@ -1,0 +1,354 @@
+"""The command line: `python -m experiments.charlm train | sample | eval`."""
+
+import argparse
+import dataclasses
+import json
+import pathlib
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from jaxrnn import training
+
+from .. import _run
+from . import corpus as corpora
+from . import pictures
+from .evaluate import figures, read
+from .model import CELLS
+from .sampling import sample
+from .train import PRESETS, Config, load, train
+
+LEARNING, SUMMARY, HEAT_MAP, EVALUATION = "learning.png", "summary.json", "heatmap.png", "eval.json"
+RUN = ("metrics.jsonl", "checkpoints", LEARNING, SUMMARY, HEAT_MAP, EVALUATION)
+SHOWN = 1500  # characters of the heat map
+
+DESCRIPTION = """\
+A character language model: recurrent layers that read a text and learn to say what comes next.
+
+  python -m experiments.charlm train --text book.txt --preset minute
+  python -m experiments.charlm eval
+  python -m experiments.charlm sample --prime "Once upon a time" --temperature 0.8
+"""
+
+TRAINING = f"""\
+Without --text the corpus is the source of Python's own standard library. The text is split by position. Training goes
+through the first part in parallel streams, the state carried from step to step and reset where the streams begin anew.
+
+files in DIR:
+  metrics.jsonl    a line a step, and a line an evaluation, of the validation part cut into --batch stretches
+  checkpoints/     parameters, optimiser, state, key, position and configuration, the newest --keep
+  {LEARNING:16} the loss over the steps
+  {SUMMARY:16} configuration, how the run ended, its last figures, seconds
+
+Ctrl-C ends the run after a checkpoint. A run that was stopped or killed goes on when its command is given again with
+--resume, to the same parameters and metrics, bit for bit, as if nothing had happened.
+
+With --mesh data=N each step's batch is spread over N devices. For several processes, on one machine or many that share
+DIR, start the same command in each with --coordinator HOST:PORT --processes N --process-id 0 ... N-1; under a cluster
+manager that JAX knows (Slurm, Open MPI, Cloud TPU, Kubernetes) --distributed is enough.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a subcommand; the exit status."""
+    arguments = _parse(argv)
+    return _run.exit_status("charlm", lambda: arguments.command(arguments))
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.charlm",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_train(commands)
+    _add_sample(commands)
+    _add_eval(commands)
+    return parser.parse_args(argv)
+
+
+def _add_train(commands: Any) -> None:
+    parser = commands.add_parser(
+        "train",
+        help="train a model on a text",
+        description="Train a model on a text.",
+        epilog=TRAINING,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        argument_default=argparse.SUPPRESS,  # what is not given comes from the preset
+    )
+    parser.set_defaults(command=_train)
+    default = Config()
+    text = parser.add_argument_group("text")
+    text.add_argument("--text", metavar="PATH", help="a UTF-8 file, or a folder of them (default: Python's library)")
+    text.add_argument(
+        "--split", type=_split, metavar="A/B/C", help="train/validation/test in percent (default: 90/5/5)"
+    )
+    model = parser.add_argument_group("model")
+    model.add_argument(
+        "--preset",
+        choices=PRESETS,
+        default="minute",
+        help="where the defaults come from, by time on two cores (minute)",
+    )
+    model.add_argument("--cell", choices=CELLS, help=f"kind of cell ({default.cell})")
+    _number(model, "hidden", "units of a layer", "H")
+    _number(model, "layers", "layers of cells", "L")
+    model.add_argument("--embedding", type=_run.natural, metavar="E", help="features of a character; 0: one-hot")
+    model.add_argument("--tied", action=argparse.BooleanOptionalAction, help="read out by the embedding's weight")
+    model.add_argument("--dropout", type=_fraction, metavar="P", help="of what goes into each layer and the read-out")
+    fit = parser.add_argument_group("training")
+    _number(fit, "steps", "steps of Adam", "N")
+    _number(fit, "batch", "parallel streams", "B")
+    _number(fit, "length", "characters of a stream a step, and so how far gradients reach", "T")
+    fit.add_argument("--lr", type=_positive_float, metavar="R", help="peak learning rate; it falls to 0 as a cosine")
+    fit.add_argument("--warmup", type=_run.natural, metavar="N", help="steps until the peak")
+    fit.add_argument("--weight-decay", type=_non_negative, metavar="D", help="decoupled, of matrices")
+    fit.add_argument("--clip", type=_positive_float, metavar="NORM", help="largest norm of the gradient")
+    _number(fit, "accumulate", "parts of the batch, one after the other, for batches that do not fit", "N")
+    fit.add_argument("--seed", type=_run.natural, metavar="S", help="of parameters, dropout and stream positions")
+    watch = parser.add_argument_group("on the way")
+    _number(watch, "evaluate-every", "steps between evaluations", "N")
+    _number(watch, "patience", "evaluations without a better one until the run stops (never)", "N")
+    watch.add_argument("--watch", type=_run.positive, metavar="N", help="print N sampled characters at each evaluation")
+    output = parser.add_argument_group("output")
+    _add_folder(output, "--out", "folder of the run")
+    output.add_argument("--checkpoint-every", type=_run.positive, metavar="N", help="steps between checkpoints (500)")
+    output.add_argument("--keep", type=_run.positive, metavar="N", help="newest checkpoints to keep (2)")
+    again = output.add_mutually_exclusive_group()
+    again.add_argument("--resume", action="store_true", help="go on with the run in DIR, begin if there is none")
+    again.add_argument("--overwrite", action="store_true", help="replace the run in DIR")
+    scale = parser.add_argument_group("many devices")
+    scale.add_argument("--mesh", type=_mesh, metavar="data=N", help="spread the batch over N devices")
+    scale.add_argument("--coordinator", metavar="HOST:PORT", help="of process 0")
+    scale.add_argument("--processes", type=_run.positive, metavar="N", help="how many processes there are")
+    scale.add_argument("--process-id", type=_run.natural, metavar="I", help="which of them this one is, from 0")
+    scale.add_argument("--distributed", action="store_true", help="find the processes through the cluster manager")
+
+
+def _number(group: Any, name: str, what: str, metavar: str) -> None:
+    """An option that takes an int of at least 1; its default is the preset's."""
+    value = getattr(Config(), name.replace("-", "_"))
+    group.add_argument(
+        f"--{name}", type=_run.positive, metavar=metavar, help=what if value is None else f"{what} ({value})"
+    )
+
+
+def _add_sample(commands: Any) -> None:
+    parser = commands.add_parser("sample", help="let a trained model write", description="Let a trained model write.")
+    parser.set_defaults(command=_sample)
+    _add_folder(parser, "--run", "folder of a trained run")
+    parser.add_argument("--prime", default="\n", metavar="TEXT", help="what the text begins with (a line break)")
+    parser.add_argument("--length", type=_run.positive, default=500, metavar="N", help="characters to write (500)")
+    parser.add_argument("--temperature", type=_non_negative, default=0.8, help="0 takes the likeliest (0.8)")
+    parser.add_argument("--top-k", type=_run.positive, metavar="K", help="draw from the K likeliest characters only")
+    parser.add_argument(
+        "--top-p", type=_probability, default=1.0, metavar="P", help="draw from the likeliest that hold P together (1)"
+    )
+    parser.add_argument("--seed", type=_run.natural, default=0, metavar="S", help="of the draws (0)")
+
+
+def _add_eval(commands: Any) -> None:
+    parser = commands.add_parser(
+        "eval",
+        help="measure a trained model, and draw a text as it reads it",
+        description="The mean loss over every character of a part of the text, streamed once from a zero state, "
+        f"written to {EVALUATION}; and {HEAT_MAP}, its beginning coloured by loss and by what a unit holds.",
+    )
+    parser.set_defaults(command=_eval)
+    _add_folder(parser, "--run", "folder of a trained run")
+    parser.add_argument("--text", metavar="PATH", help="another text, all of it (default: the run's own)")
+    parser.add_argument("--part", choices=corpora.PARTS, help="of the run's own text (default: validation)")
+    parser.add_argument("--unit", type=_run.natural, metavar="U", help="the unit to draw (default: a persistent one)")
+
+
+def _add_folder(parser: Any, name: str, what: str) -> None:
+    parser.add_argument(name, default="runs/charlm", metavar="DIR", help=f"{what} (runs/charlm)")
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    given = vars(arguments)
+    mesh = _connect(given)
+    names = {field.name for field in dataclasses.fields(Config)}
+    config = dataclasses.replace(PRESETS[arguments.preset], **{n: v for n, v in given.items() if n in names})
+    if config.tied and config.embedding != config.hidden:
+        raise _run.UserError(
+            f"--tied needs --embedding as wide as --hidden: got {config.embedding} and {config.hidden}"
+        )
+    if config.batch % (config.accumulate * (mesh.size if mesh else 1)):
+        raise _run.UserError("--batch must be a multiple of --accumulate times the number of devices")
+    text = given.get("text")
+    corpus = corpora.make_corpus(corpora.read_text(text), config.split)
+    described = {
+        **dataclasses.asdict(config),
+        "vocabulary": corpus.vocabulary,
+        "text": text,
+        "text_sha256": corpus.digest,
+    }
+    folder = training.RunFolder(
+        arguments.out,
+        described,
+        every=given.get("checkpoint_every", 500),
+        keep=given.get("keep", 2),
+        resume=given.get("resume", False),
+    )
+    first = jax.process_index() == 0
+    if first and given.get("overwrite"):
+        _run.prepare_folder(arguments.out, RUN, overwrite=True)
+    watched = given.get("watch")
+
+    def on_chunk(rows: list[dict[str, Any]], state: training.TrainState) -> None:
+        if watched and rows[-1]["step"] % config.evaluate_every == 0:
+            drawn = sample(config.model(corpus.vocabulary), state.params, corpus.vocabulary, _prime(corpus), watched)
+            text = "".join(drawn)
+            if first:
+                tqdm.write(f"--- step {rows[-1]['step']} ---\n{text}", file=sys.stdout)
+
+    began = time.perf_counter()
+    result = train(config, corpus, folder, mesh, on_chunk)
+    if first:
+        _report(pathlib.Path(arguments.out), described, result, time.perf_counter() - began)
+    return _run.INTERRUPTED if result.ended == "interrupted" else 0
+
+
+def _connect(given: dict[str, Any]) -> Any:
+    """Find the other processes, if there are any; the mesh to train on, or None."""
+    address, processes, process_id = (given.get(name) for name in ("coordinator", "processes", "process_id"))
+    if address is not None or processes is not None or process_id is not None:
+        if address is None or processes is None or process_id is None or given.get("distributed"):
+            raise _run.UserError("--coordinator, --processes and --process-id go together, without --distributed")
+        if process_id >= processes:
+            raise _run.UserError(f"--process-id must lie in [0, {processes}), got {process_id}")
+        jax.distributed.initialize(address, processes, process_id)
+    elif given.get("distributed"):
+        jax.distributed.initialize()
+    devices = given.get("mesh")
+    if devices is None and jax.process_count() == 1:
+        return None
+    try:
+        return training.data_mesh(devices)
+    except ValueError as error:
+        raise _run.UserError(f"--mesh: {error}") from error
+
+
+def _report(folder: pathlib.Path, described: dict[str, Any], result: training.Result, seconds: float) -> None:
+    last = result.history[-1]
+    evaluation = result.evaluations[-1] if result.evaluations else {}
+    summary = {"config": described, "ended": result.ended, "last_step": last, "last_evaluation": evaluation}
+    with _run.replacing(folder / SUMMARY) as path:
+        path.write_text(json.dumps({**summary, "seconds": seconds}, indent=2) + "\n", encoding="utf-8")
+    with _run.replacing(folder / LEARNING) as path:
+        pictures.draw_learning(path, f"charlm: {folder}", result.history, result.evaluations)
+    shown = f", validation {evaluation['validation_loss']:.4f}" if evaluation else ""
+    print(
+        f"{result.ended} at step {last['step']} after {seconds:.1f} s: loss {last['loss']:.4f}{shown} nats a character"
+    )
+    print(f"{folder}: {', '.join(RUN[:4])}")
+
+
+def _sample(arguments: argparse.Namespace) -> int:
+    model, params, config, _ = _load(arguments.run)
+    drawn = sample(
+        model,
+        params,
+        config["vocabulary"],
+        arguments.prime,
+        arguments.length,
+        temperature=arguments.temperature,
+        top_k=arguments.top_k,
+        top_p=arguments.top_p,
+        seed=arguments.seed,
+    )
+    print(arguments.prime, end="", flush=True)
+    for character in drawn:
+        print(character, end="", flush=True)
+    print()
+    return 0
+
+
+def _eval(arguments: argparse.Namespace) -> int:
+    if arguments.text and arguments.part:
+        raise _run.UserError("--part is of the run's own text; with --text all of that text is read")
+    model, params, config, folder = _load(arguments.run)
+    if arguments.unit is not None and arguments.unit >= model.hidden_size:
+        raise _run.UserError(f"--unit must lie in [0, {model.hidden_size}), got {arguments.unit}")
+    text = corpora.read_text(arguments.text or config["text"])
+    corpus = corpora.make_corpus(text, config["split"], config["vocabulary"])
+    part = arguments.part or "validation"
+    if not arguments.text and corpus.digest != config["text_sha256"]:
+        raise _run.UserError(f"{config['text'] or 'the standard library'} is not the text that the run was trained on")
+    ids = corpus.ids if arguments.text else corpus.part(part)
+    what = arguments.text or f"{part} part"
+    if len(ids) < 2:
+        raise _run.UserError(f"the {what} has {len(ids)} characters, expected at least 2")
+    losses = read(model, params, ids)
+    result = {"of": what, "characters": len(losses), **figures(float(losses.mean()))}
+    with _run.replacing(folder / EVALUATION) as path:
+        path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    activity = np.asarray(jax.jit(model.activity)(params, ids[: SHOWN + 1]))[1:]
+    unit = pictures.most_persistent_unit(activity) if arguments.unit is None else arguments.unit
+    shown = "".join(corpus.vocabulary[i] for i in ids[1 : SHOWN + 1])
+    with _run.replacing(folder / HEAT_MAP) as path:
+        pictures.draw_heat_map(path, shown, losses[:SHOWN], unit, activity[: len(shown), unit])
+    print(
+        f"{what}, {len(losses)} characters: {result['loss']:.4f} nats, {result['bits_per_character']:.4f} bits a "
+        f"character, perplexity {result['perplexity']:.3f}\n{folder}: {EVALUATION}, {HEAT_MAP}"
+    )
+    return 0
+
+
+def _load(path: str) -> tuple[Any, Any, dict[str, Any], pathlib.Path]:
+    folder = training.RunFolder(path)
+    saved = folder.saved_config()
+    names = {field.name for field in dataclasses.fields(Config)}
+    config = Config(**{name: value for name, value in saved.items() if name in names})
+    return *load(config, saved["vocabulary"], folder), saved, pathlib.Path(path)
+
+
+def _prime(corpus: corpora.Corpus) -> str:
+    return "\n" if "\n" in corpus.vocabulary else corpus.vocabulary[0]
+
+
+def _split(text: str) -> tuple[float, ...]:
+    try:
+        parts = tuple(float(part) for part in text.split("/"))
+    except ValueError:
+        parts = ()
+    if len(parts) != 3 or min(parts) < 0 or parts[0] == 0 or abs(sum(parts) - 100) > 1e-9:
+        raise argparse.ArgumentTypeError(f"expected three percentages that make 100, such as 90/5/5, got {text!r}")
+    return parts
+
+
+def _mesh(text: str) -> int:
+    name, _, count = text.partition("=")
+    if name != "data" or not count.isdecimal() or int(count) == 0:
+        raise argparse.ArgumentTypeError(f"expected data=N, N devices, got {text!r}")
+    return int(count)
+
+
+def _between(low: float, high: float, what: str, *, open_low: bool = False, open_high: bool = False) -> Any:
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = float("nan")
+        inside = (low < value if open_low else low <= value) and (value < high if open_high else value <= high)
+        if not inside:
+            raise argparse.ArgumentTypeError(f"expected {what}, got {text!r}")
+        return value
+
+    return parse
+
+
+_fraction = _between(0, 1, "a number in [0, 1)", open_high=True)
+_probability = _between(0, 1, "a number in (0, 1]", open_low=True)
+_positive_float = _between(0, float("inf"), "a positive number", open_low=True, open_high=True)
+_non_negative = _between(0, float("inf"), "a number of at least 0", open_high=True)
+
+if __name__ == "__main__":
+    sys.exit(main())

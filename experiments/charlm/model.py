@@ -1,0 +1,94 @@
+"""Characters in, layers of recurrent cells, logits of the next character out."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+import jaxrnn as jr
+
+CELLS = {"rnn": jr.rnn, "rnn_relu": jr.rnn_relu, "gru": jr.gru, "lstm": jr.lstm}
+
+
+@dataclasses.dataclass(frozen=True)
+class CharModel:
+    """A network over a vocabulary: hashable, without arrays."""
+
+    vocabulary_size: int
+    kind: str
+    hidden_size: int
+    num_layers: int
+    embedding_dim: int  # 0: one-hot
+    tied: bool  # the read-out's weight is the embedding's
+    dropout: float  # of what goes into each cell and into the read-out
+
+    @property
+    def cell(self) -> jr.Cell:
+        """Of one layer."""
+        return CELLS[self.kind]
+
+    @property
+    def embedding(self) -> jr.Embedding:
+        """Characters to features."""
+        return jr.Embedding(self.vocabulary_size, self.embedding_dim)
+
+    @property
+    def linear(self) -> jr.Linear:
+        """The read-out."""
+        return jr.Linear(self.hidden_size, self.vocabulary_size)
+
+    def init(self, key: Array) -> dict[str, Any]:
+        """Parameters: the cells' by layer, the read-out's, and the embedding's if there is one."""
+        key_embedding, key_linear, *keys = jax.random.split(key, 2 + self.num_layers)
+        widths = [self.embedding_dim or self.vocabulary_size] + [self.hidden_size] * (self.num_layers - 1)
+        cells = [self.cell.init(k, width, self.hidden_size) for k, width in zip(keys, widths, strict=True)]
+        params = {"cells": cells, "linear": self.linear.init(key_linear)}
+        if self.tied:
+            params["embedding"] = {"weight": params["linear"].pop("weight")}  # the read-out's is of the better scale
+        elif self.embedding_dim:
+            params["embedding"] = self.embedding.init(key_embedding)
+        return params
+
+    def initial_state(self, params: dict[str, Any], batch_shape: tuple[int, ...] = ()) -> tuple[Any, ...]:
+        """Zeros: a state a layer."""
+        return tuple(self.cell.initial_state(cell, batch_shape) for cell in params["cells"])
+
+    def apply(
+        self, params: dict[str, Any], state: tuple[Any, ...], ids: Array, key: Array | None = None
+    ) -> tuple[tuple[Any, ...], Array]:
+        """The final state and logits (T, *batch, V), of ids (T, *batch); dropout acts when a key is given."""
+        ys, finals = self._features(params, ids), []
+        for layer, (cell, initial) in enumerate(zip(params["cells"], state, strict=True)):
+            final, ys = jr.unroll(self.cell, cell, self._drop(key, layer, ys), initial)
+            finals.append(final)
+        return tuple(finals), self._logits(params, self._drop(key, self.num_layers, ys))
+
+    def step(self, params: dict[str, Any], state: tuple[Any, ...], ids: Array) -> tuple[tuple[Any, ...], Array]:
+        """The next state and logits (*batch, V), of ids (*batch)."""
+        state, logits = self.apply(params, state, ids[None])
+        return state, logits[0]
+
+    def activity(self, params: dict[str, Any], ids: Array) -> Array:
+        """(T, H): what the top layer's units hold, between -1 and 1, as they read ids (T,); of an LSTM tanh(c)."""
+        ys = self._features(params, ids)
+        for cell in params["cells"][:-1]:
+            _, ys = jr.unroll(self.cell, cell, ys)
+        _, states = jr.unroll(self.cell, params["cells"][-1], ys, return_states=True)
+        return jnp.tanh(states.c) if isinstance(states, jr.LSTMState) else states
+
+    def _features(self, params: dict[str, Any], ids: Array) -> Array:
+        if not self.embedding_dim:
+            return jax.nn.one_hot(ids, self.vocabulary_size, dtype=params["linear"]["bias"].dtype)
+        return self.embedding.apply(params["embedding"], ids)
+
+    def _logits(self, params: dict[str, Any], ys: Array) -> Array:
+        weight = params["embedding"]["weight"] if self.tied else params["linear"]["weight"]
+        return self.linear.apply({"weight": weight, "bias": params["linear"]["bias"]}, ys)
+
+    def _drop(self, key: Array | None, place: int, x: Array) -> Array:
+        if key is None or self.dropout == 0:
+            return x
+        keep = jax.random.bernoulli(jax.random.fold_in(key, place), 1 - self.dropout, x.shape)
+        return jnp.where(keep, x / (1 - self.dropout), 0)

@@ -1,0 +1,69 @@
+"""Pictures: the learning curve, and text coloured by what happens at each character."""
+
+import pathlib
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize, TwoSlopeNorm
+from matplotlib.figure import Figure
+
+_COLUMNS = 100
+_SHOWN = str.maketrans({"\n": "⏎", "\t": "→", "\r": "␍"})
+
+
+def draw_learning(
+    path: pathlib.Path, title: str, history: list[dict[str, Any]], evaluations: list[dict[str, Any]]
+) -> None:
+    """Loss against steps."""
+    figure = Figure(figsize=(9, 5), layout="constrained")
+    axis = figure.add_subplot()
+    axis.plot([row["step"] for row in history], [row["loss"] for row in history], linewidth=0.5, color="#9db7d5")
+    window = max(1, len(history) // 100)
+    smooth = np.convolve([row["loss"] for row in history], np.ones(window) / window, mode="valid")
+    axis.plot([row["step"] for row in history[window - 1 :]], smooth, color="#1f6fb4", label="training")
+    if evaluations:
+        losses = [row["validation_loss"] for row in evaluations]
+        axis.plot([row["step"] for row in evaluations], losses, "o-", color="#c8102e", label="validation")
+        axis.axhline(min(losses), color="#c8102e", linewidth=0.6, linestyle=":")
+    axis.set(title=title, xlabel="step", ylabel="loss, nats a character")
+    axis.set_ylim(top=min(max(row["loss"] for row in history), 1.5 * float(np.median(smooth)) + 0.5))
+    axis.legend()
+    figure.savefig(path, format="png", dpi=110)
+
+
+def draw_heat_map(path: pathlib.Path, text: str, losses: np.ndarray, unit: int, activity: np.ndarray) -> None:
+    """The text twice: coloured by the loss of each character, and by what a unit holds after it."""
+    rows = -(-len(text) // _COLUMNS)
+    figure = Figure(figsize=(14, 2.0 + 0.44 * rows), layout="constrained")
+    above, below = figure.subplots(2, 1)
+    _draw_text(above, text, losses, "magma_r", Normalize(0, max(5.0, float(np.percentile(losses, 99)))))
+    above.set_title("loss of each character given those before it (nats): dark is surprising")
+    _draw_text(below, text, activity, "RdBu_r", TwoSlopeNorm(0, -1, 1))
+    below.set_title(f"unit {unit} of the top layer after each character: red +1, blue -1")
+    figure.savefig(path, format="png", dpi=110)
+
+
+def most_persistent_unit(activity: np.ndarray) -> int:
+    """The unit of activity (T, H) that varies most in what it still holds ten characters later."""
+    centred = activity - activity.mean(axis=0)
+    return int(np.argmax((centred[10:] * centred[:-10]).mean(axis=0)))
+
+
+def _draw_text(axis: Axes, text: str, values: np.ndarray, colors: str, norm: Normalize) -> None:
+    grid = np.full((-(-len(text) // _COLUMNS), _COLUMNS), np.nan)
+    grid.flat[: len(text)] = values
+    image = axis.imshow(grid, cmap=colors, norm=norm, aspect="auto")
+    for position, character in enumerate(text.translate(_SHOWN)):
+        row, column = divmod(position, _COLUMNS)
+        color = _readable(image, grid[row, column])
+        axis.text(column, row, character, ha="center", va="center", fontsize=7, family="monospace", color=color)
+    axis.set_axis_off()
+    axis.figure.colorbar(image, ax=axis, pad=0.01)
+
+
+def _readable(image: ScalarMappable, value: float) -> str:
+    """Black on light colours, white on dark ones."""
+    red, green, blue, _ = image.to_rgba(np.asarray(value))
+    return "black" if 0.3 * red + 0.59 * green + 0.11 * blue > 0.5 else "white"

@@ -1,0 +1,119 @@
+"""Training: truncated back-propagation along streams of text, the state carried from step to step."""
+
+import dataclasses
+import functools
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from jaxrnn import training
+
+from .corpus import Corpus, streams
+from .evaluate import cross_entropy, figures, parallel_loss
+from .model import CharModel
+
+_LONGEST_CHUNK = 25  # steps inside one compiled call
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """All that the trained parameters depend on, beside the text."""
+
+    cell: str = "lstm"
+    hidden: int = 192
+    layers: int = 1
+    embedding: int = 64
+    tied: bool = False
+    dropout: float = 0.0
+    batch: int = 32
+    length: int = 64
+    steps: int = 2000
+    lr: float = 4e-3
+    warmup: int = 50
+    weight_decay: float = 0.0
+    clip: float = 1.0
+    accumulate: int = 1
+    evaluate_every: int = 500
+    patience: int | None = None
+    split: tuple[float, ...] = (90.0, 5.0, 5.0)
+    seed: int = 0
+
+    def model(self, vocabulary: str) -> CharModel:
+        """The network that it describes."""
+        return CharModel(len(vocabulary), self.cell, self.hidden, self.layers, self.embedding, self.tied, self.dropout)
+
+    def optimizer(self) -> optax.GradientTransformation:
+        """Adam with decoupled weight decay of matrices; linear warm-up, then a cosine to zero; clipped before."""
+        rate = optax.warmup_cosine_decay_schedule(0, self.lr, min(self.warmup, self.steps - 1), self.steps)
+        matrices = functools.partial(jax.tree.map, lambda a: a.ndim > 1)
+        adam = optax.adamw(rate, b2=0.99, weight_decay=self.weight_decay, mask=matrices)
+        return optax.chain(optax.clip_by_global_norm(self.clip), adam)
+
+
+PRESETS = {
+    "minute": Config(),
+    "ten-minutes": Config(),
+}
+
+
+def train(
+    config: Config, corpus: Corpus, folder: training.RunFolder, mesh: Any, on_chunk: training.OnChunk
+) -> training.Result:
+    """Train on the first part of the corpus, with an eye on the second."""
+    model = config.model(corpus.vocabulary)
+    validation = corpus.part("validation")
+    evaluates = len(validation) > config.batch
+
+    def evaluate(params: Any) -> dict[str, float]:
+        loss = parallel_loss(model, params, validation, config.batch)
+        return {f"validation_{name}": value for name, value in figures(loss).items()}
+
+    key_init, key_train = jax.random.split(jax.random.key(config.seed))
+    params = jax.jit(model.init)(key_init)
+    return training.fit(
+        functools.partial(loss, model),
+        params,
+        config.optimizer(),
+        streams(corpus.part("train"), config.batch, config.length, config.seed),
+        config.steps,
+        carry=model.initial_state(params, (config.batch,)),
+        key=key_train,
+        chunk=_chunk(config.evaluate_every, folder.every),
+        accumulate=config.accumulate,
+        mesh=mesh,
+        folder=folder,
+        evaluate=evaluate if evaluates else None,
+        evaluate_every=config.evaluate_every,
+        stop=training.early_stopping("validation_loss", config.patience) if config.patience else None,
+        on_chunk=on_chunk,
+    )
+
+
+def loss(model: CharModel, params: Any, state: Any, batch: dict[str, Array], key: Array) -> Any:
+    """The mean cross-entropy of a step's characters, in nats; the state goes on to the next step."""
+    begins = batch["begins"][:, None]
+    state = jax.tree.map(lambda a: jnp.where(begins, jnp.zeros_like(a), a), state)
+    ids = batch["ids"].T
+    state, logits = model.apply(params, state, ids[:-1], key)
+    return cross_entropy(logits, ids[1:]).mean(), (state, {})
+
+
+def load(config: Config, vocabulary: str, folder: training.RunFolder) -> tuple[CharModel, Any]:
+    """The model and the parameters of the newest checkpoint."""
+    model = config.model(vocabulary)
+
+    def initial() -> training.TrainState:
+        params = model.init(jax.random.key(0))
+        return training.initial_state(params, config.optimizer(), model.initial_state(params, (config.batch,)))
+
+    return model, folder.load(jax.eval_shape(initial)).params
+
+
+def _chunk(*intervals: int | None) -> int:
+    """Steps a compiled call, such that every interval ends with one."""
+    common = math.gcd(*(interval or 0 for interval in intervals))
+    return max(n for n in range(1, _LONGEST_CHUNK + 1) if common % n == 0)
