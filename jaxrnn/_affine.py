@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 from jax.typing import DTypeLike
 
 from ._cell import Cell, State
@@ -40,7 +40,8 @@ class AffineParams(NamedTuple):
 
 def affine(x: Array, weight: Array, bias: Array | None) -> Array:
     """x @ weight.T + bias: x (*batch, I), weight (O, I), bias (O,) or None -> (*batch, O)."""
-    y = jnp.matmul(x, weight.T)
+    # Contracted as the weight lies: for one vector 8 times as fast in a scan on XLA:CPU as x @ weight.T, which copies.
+    y = lax.dot_general(x, weight, (((x.ndim - 1,), (1,)), ((), ())))
     return y if bias is None else y + jnp.broadcast_to(bias, y.shape)
 
 
