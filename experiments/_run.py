@@ -7,7 +7,6 @@ import pathlib
 import shutil
 import signal
 import sys
-import threading
 from collections.abc import Callable, Iterable, Iterator
 
 from jaxrnn.training import CheckpointError, NonFiniteLossError, RunFolderError
@@ -61,11 +60,11 @@ def _at_least(text: str, minimum: int) -> int:
     return value
 
 
-def prepare_folder(path: str, names: Iterable[str], overwrite: bool) -> pathlib.Path:
-    """The folder for a run's files, made if need be; files of `names` there are replaced only if `overwrite`."""
+def prepare_folder(path: str, names: Iterable[str], overwrite: bool, keep: bool = False) -> pathlib.Path:
+    """The folder for a run's files, made if need be; those of `names` there are an error, or removed, or kept."""
     folder = pathlib.Path(path)
     try:
-        present = [folder / name for name in names if (folder / name).exists()]
+        present = [folder / name for name in names if not keep and (folder / name).exists()]
         if present and not overwrite:
             raise UserError(f"{folder} already holds a run; name another folder with --out, or pass --overwrite")
         folder.mkdir(parents=True, exist_ok=True)
@@ -85,19 +84,3 @@ def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def interruptible() -> Iterator[threading.Event]:
-    """An event that the first Ctrl-C sets; a second one interrupts at once."""
-    interrupted = threading.Event()
-
-    def handle(signum: int, frame: object) -> None:
-        interrupted.set()
-        signal.signal(signal.SIGINT, previous)
-
-    previous = signal.signal(signal.SIGINT, handle)
-    try:
-        yield interrupted
-    finally:
-        signal.signal(signal.SIGINT, previous)

@@ -1,30 +1,31 @@
 """The command line: `python -m experiments.sine`."""
 
 import argparse
+import hashlib
 import json
 import pathlib
 import sys
-import threading
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
 from safetensors.numpy import save_file
-from tqdm import tqdm
+
+from jaxrnn import training
 
 from .. import _run
 from . import pictures, report
 from .data import Series, Windows, read_series, series_windows, sine_windows
 from .evaluate import evaluate_series, evaluate_waves
 from .model import CELLS, Forecaster, torch_names
-from .train import CHUNK, State, Trained, train
+from .train import CHUNK, Trained, train
 
-METRICS = "metrics.jsonl"
 PICTURE = "forecast.png"
 PARAMS = "params.safetensors"
 STATE = "state.safetensors"
 SUMMARY = "summary.json"
+FILES = ("metrics.jsonl", "checkpoints", PICTURE, PARAMS, STATE, SUMMARY)
 
 DESCRIPTION = """\
 Train a small recurrent network to predict the next point of a series, then let it run on its own predictions.
@@ -38,13 +39,15 @@ order; the rest is held out and forecast from every row, beside the naive foreca
 EPILOG = f"""\
 files in DIR:
   {PICTURE:19} truth and predictions, the loss curve, errors
-  {METRICS:19} a line a step, with the loss of each seed
+  metrics.jsonl       a line a step, with the loss of each seed
+  checkpoints/        what --resume goes on from
   {PARAMS:19} trained parameters, named as in a torch module with a `rnn` and a `linear`;
   {"":19} with several seeds they are the first axis
   {STATE:19} the state that training left, h_n (layers, H) and an LSTM's c_n
   {SUMMARY:19} arguments, how the run ended, errors, seconds
 
-Ctrl-C ends the training early; all of the files are written for the steps done so far.
+Ctrl-C ends the training early; all of the files are written for the steps done so far. A run that was stopped or killed
+goes on when its command is given again with --resume, and ends as if nothing had happened.
 """
 
 
@@ -77,7 +80,10 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     data.add_argument("--horizon", type=_run.positive, metavar="N", help="steps ahead to forecast (default: 10)")
     output = parser.add_argument_group("output")
     output.add_argument("--out", default="runs/sine", metavar="DIR", help="folder for the files (default: runs/sine)")
-    output.add_argument("--overwrite", action="store_true", help="replace an earlier run's files in DIR")
+    output.add_argument("--checkpoint-every", type=_run.positive, metavar="N", help=f"a multiple of {CHUNK} steps")
+    again = output.add_mutually_exclusive_group()
+    again.add_argument("--resume", action="store_true", help="go on with the run in DIR, begin if there is none")
+    again.add_argument("--overwrite", action="store_true", help="replace an earlier run's files in DIR")
     arguments = parser.parse_args(argv)
     if (arguments.csv is None) != (arguments.column is None):
         parser.error("--csv and --column go together")
@@ -93,46 +99,37 @@ def _experiment(arguments: argparse.Namespace) -> int:
         columns = tuple(name.strip() for name in arguments.column.split(","))
         series = read_series(arguments.csv, columns, arguments.horizon)
     windows = sine_windows() if series is None else series_windows(series)
-    files = (METRICS, PICTURE, PARAMS, STATE, SUMMARY)
-    folder = _run.prepare_folder(arguments.out, files, arguments.overwrite)
+    folder = _run.prepare_folder(arguments.out, FILES, arguments.overwrite, keep=arguments.resume)
     model = Forecaster(arguments.cell, arguments.hidden, arguments.layers, windows.data.shape[-1])
     seeds = range(arguments.seed, arguments.seed + arguments.seeds)
-    with _run.interruptible() as interrupted:
-        trained = _train(model, windows, seeds, arguments.steps, folder / METRICS, interrupted)
-        if not len(trained.losses):
-            raise _run.RunError(f"{trained.diverged}, before there was anything to keep")
-        _save_arrays(folder, trained.state)
-        title = _title(model, seeds)
-        errors, table = _evaluate(folder / PICTURE, title, model, trained, windows, series, arguments.horizon)
-        _save_summary(folder / SUMMARY, arguments, trained, errors)
-    print(f"{title}: {_progress(trained, arguments.steps)}\n\n{table}\n\n{folder}: {', '.join(sorted(files))}")
+    trained = train(model, windows, seeds, arguments.steps, _run_folder(folder, arguments, series))
+    if not len(trained.losses):
+        raise _run.RunError(f"{trained.diverged}, before there was anything to keep")
+    _save_arrays(folder, trained)
+    title = _title(model, seeds)
+    errors, table = _evaluate(folder / PICTURE, title, model, trained, windows, series, arguments.horizon)
+    _save_summary(folder / SUMMARY, arguments, trained, errors)
+    print(f"{title}: {_progress(trained, arguments.steps)}\n\n{table}\n\n{folder}: {', '.join(sorted(FILES))}")
     if trained.diverged:
         raise _run.RunError(f"{trained.diverged}; the files hold the {len(trained.losses)} steps before")
-    return 0 if len(trained.losses) == arguments.steps else _run.INTERRUPTED
+    return _run.INTERRUPTED if trained.ended == "interrupted" else 0
 
 
-def _train(
-    model: Forecaster, windows: Windows, seeds: range, steps: int, metrics: pathlib.Path, interrupted: threading.Event
-) -> Trained:
-    """Train with a progress bar where there is a terminal; write each chunk's losses as soon as they are known."""
-    with metrics.open("w", encoding="utf-8") as file, tqdm(total=steps, unit="step", disable=None) as bar:
-
-        def on_chunk(start: int, losses: np.ndarray) -> bool:
-            for step, row in enumerate(losses, start=start + 1):
-                file.write(json.dumps({"step": step, "loss": row.tolist()}) + "\n")
-            file.flush()
-            bar.set_postfix(loss=f"{np.median(losses[-1]):.2e}", refresh=False)
-            bar.update(len(losses))
-            return interrupted.is_set()
-
-        return train(model, windows, seeds, steps, on_chunk)
+def _run_folder(folder: pathlib.Path, arguments: argparse.Namespace, series: Series | None) -> training.RunFolder:
+    """Metrics and checkpoints; a run resumes with the arguments, and the series, that it began with."""
+    config = {
+        name: getattr(arguments, name) for name in ("cell", "hidden", "layers", "steps", "seed", "seeds", "column")
+    }
+    if series is not None:
+        config["values_sha256"] = hashlib.sha256(series.values.tobytes()).hexdigest()
+    return training.RunFolder(folder, config, every=arguments.checkpoint_every, resume=arguments.resume)
 
 
-def _save_arrays(folder: pathlib.Path, state: State) -> None:
+def _save_arrays(folder: pathlib.Path, trained: Trained) -> None:
     """Parameters and state; one seed alone has no axis of seeds."""
-    layers = jax.tree.map(lambda *states: np.stack(states, axis=1), *state.h)
+    layers = jax.tree.map(lambda *states: np.stack(states, axis=1), *trained.h)
     states = dict(zip(("h_n", "c_n"), jax.tree.leaves(layers), strict=False))
-    for name, arrays in ((PARAMS, torch_names(state.params)), (STATE, states)):
+    for name, arrays in ((PARAMS, torch_names(trained.params)), (STATE, states)):
         with _run.replacing(folder / name) as path:
             save_file({key: np.asarray(a[0] if len(a) == 1 else a) for key, a in arrays.items()}, path)
 
@@ -149,10 +146,10 @@ def _evaluate(
     """Draw the picture; the errors for the summary file, and their table for the terminal."""
     with _run.replacing(picture) as path:
         if series is None:
-            waves = evaluate_waves(model, trained.state, windows)
+            waves = evaluate_waves(model, trained.params, trained.h, windows)
             pictures.draw_waves(path, f"sine: {title}", waves, trained.losses)
             return report.wave_errors(waves), report.wave_table(waves)
-        result = evaluate_series(model, trained.state, series, horizon)
+        result = evaluate_series(model, trained.params, series, horizon)
         pictures.draw_series(path, f"{', '.join(series.names)}: {title}", series, result, trained.losses)
         return report.series_errors(series, result), report.series_table(series, result)
 
@@ -164,8 +161,8 @@ def _save_summary(file: pathlib.Path, arguments: argparse.Namespace, trained: Tr
         "diverged": trained.diverged,
         "loss": _last_losses(trained).tolist(),
         **errors,
-        "compile_seconds": trained.compile_seconds,
-        "train_seconds": trained.train_seconds,
+        "first_chunk_seconds": trained.first_chunk_seconds,
+        "seconds": trained.seconds,
     }
     with _run.replacing(file) as path:
         path.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
@@ -184,7 +181,7 @@ def _title(model: Forecaster, seeds: range) -> str:
 def _progress(trained: Trained, steps: int) -> str:
     done = len(trained.losses)
     of_all = "" if done == steps else f" of {steps}"
-    times = f"{trained.train_seconds:.2f} s, after {trained.compile_seconds:.2f} s of compilation"
+    times = f"{trained.seconds:.2f} s, {trained.first_chunk_seconds:.2f} s of them compilation and the first {CHUNK}"
     return f"{done}{of_all} steps in {times}; loss {np.median(_last_losses(trained)):.2e}"
 
 

@@ -1,7 +1,7 @@
 """What trained forecasters are worth: errors on the waves, and rolling-origin forecasts of a held-out tail."""
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,6 @@ import numpy as np
 
 from .data import Series, Windows
 from .model import Forecaster
-from .train import State
 
 
 class WaveResult(NamedTuple):
@@ -36,22 +35,22 @@ class SeriesResult(NamedTuple):
         return np.sqrt(np.nanmean((forecasts - self.targets) ** 2, axis=-3))
 
 
-def evaluate_waves(model: Forecaster, state: State, windows: Windows) -> WaveResult:
+def evaluate_waves(model: Forecaster, params: Any, h: Any, windows: Windows) -> WaveResult:
     """Teacher-forced and free-running predictions of each window."""
 
     def run(params, h, wave):
         return model.predict(params, h, wave[:-1])[0], model.free_run(params, h, wave[0], len(wave) - 1)
 
     over_seeds_and_waves = jax.vmap(jax.vmap(run, in_axes=(None, None, 0)), in_axes=(0, 0, None))
-    predictions = jax.jit(over_seeds_and_waves)(state.params, state.h, jnp.asarray(windows.data))
+    predictions = jax.jit(over_seeds_and_waves)(params, h, jnp.asarray(windows.data))
     teacher_forced, free_running = (np.asarray(prediction, np.float64)[..., 0] for prediction in predictions)
     return WaveResult(windows.data[:, 1:, 0].astype(np.float64), teacher_forced, free_running)
 
 
-def evaluate_series(model: Forecaster, state: State, series: Series, horizon: int) -> SeriesResult:
+def evaluate_series(model: Forecaster, params: Any, series: Series, horizon: int) -> SeriesResult:
     """Forecasts of `horizon` steps from each origin, the network having read the series from its start to there."""
     forecast = jax.jit(jax.vmap(functools.partial(_rolling_forecasts, model, series.train, horizon), (0, None)))
-    normalised = forecast(state.params, jnp.asarray(series.normalised))
+    normalised = forecast(params, jnp.asarray(series.normalised))
     origins = np.arange(series.train - 1, len(series.values) - 1)
     rows = origins[:, None] + 1 + np.arange(horizon)
     padded = np.concatenate([series.values, np.full((horizon, series.values.shape[1]), np.nan)])

@@ -1,7 +1,6 @@
-"""The training loop: chunks of steps inside jit, all seeds at once."""
+"""Training: all seeds at once, the state carried from window to window."""
 
 import functools
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -9,7 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax import Array, lax
+from jax import Array
+
+from jaxrnn import training
 
 from .data import Windows
 from .model import Forecaster, mse
@@ -19,22 +20,15 @@ OPTIMIZER = optax.adam(0.01)
 _RUN_ONCE = {"xla_backend_optimization_level": 0}  # compiles in a third of the time, half a second less
 
 
-class State(NamedTuple):
-    """What one step hands to the next; every array has the seeds as its first axis."""
-
-    params: Any
-    opt_state: Any
-    h: Any  # carried from window to window, its gradient cut
-    key: Array  # of the data
-
-
 class Trained(NamedTuple):
-    """What training gave, up to the last chunk whose losses are all finite."""
+    """What training gave, up to the last step whose losses are all finite."""
 
-    state: State
+    params: Any  # every array has the seeds as its first axis
+    h: Any  # the state after the last window, likewise
     losses: np.ndarray  # (steps done, seeds)
-    compile_seconds: float
-    train_seconds: float
+    first_chunk_seconds: float  # with compilation
+    seconds: float
+    ended: str
     diverged: str | None  # where a loss was not finite
 
 
@@ -43,74 +37,75 @@ def train(
     windows: Windows,
     seeds: Sequence[int],
     steps: int,
-    on_chunk: Callable[[int, np.ndarray], bool],
+    folder: training.RunFolder | None = None,
 ) -> Trained:
-    """Train one forecaster a seed for `steps` steps.
-
-    After each chunk `on_chunk(first_step, losses)`, losses (steps, seeds), may stop the training by returning True.
-    """
-    began = time.perf_counter()
-    state = jax.jit(jax.vmap(functools.partial(_init, model)), compiler_options=_RUN_ONCE)(_keys(seeds))
-    chunk = jax.jit(jax.vmap(functools.partial(_chunk, model, windows.sequential), in_axes=(None, 0, None, None)))
-    data = jnp.asarray(windows.data)
-    run = chunk.lower(data, state, 0, 0).compile()
-    compiled = time.perf_counter()
-
-    losses = np.empty((0, len(seeds)))
+    """Train one forecaster a seed for `steps` steps."""
+    keys = jax.vmap(jax.random.split)(jnp.stack([jax.random.key(seed) for seed in seeds]))
+    params, h = jax.jit(jax.vmap(functools.partial(_init, model)), compiler_options=_RUN_ONCE)(keys[:, 0])
     diverged = None
-    for start in range(0, steps, CHUNK):
-        stop = min(start + CHUNK, steps)
-        following, chunk_losses = run(data, state, start, stop)
-        new = np.asarray(chunk_losses).T[: stop - start]
-        if not np.isfinite(new).all():
-            diverged = _first_divergence(new, start, seeds)
-            break
-        state, losses = following, np.concatenate([losses, new])
-        if on_chunk(start, new):
-            break
-    return Trained(state, losses, compiled - began, time.perf_counter() - compiled, diverged)
+    try:
+        result = training.fit(
+            functools.partial(_loss, model),
+            params,
+            OPTIMIZER,
+            _batches(windows, keys[:, 1]),
+            steps,
+            carry=h,
+            chunk=CHUNK,
+            folder=folder,
+        )
+    except training.NonFiniteLossError as error:
+        result, diverged = error.result, _divergence(error, seeds)
+    return Trained(
+        result.state.params,
+        result.state.carry,
+        np.array([row["losses"] for row in result.history]).reshape(-1, len(seeds)),
+        result.history[min(CHUNK, len(result.history)) - 1]["seconds"] if result.history else 0.0,
+        result.history[-1]["seconds"] if result.history else 0.0,
+        result.ended,
+        diverged,
+    )
 
 
-def _keys(seeds: Sequence[int]) -> Array:
-    return jnp.stack([jax.random.key(seed) for seed in seeds])
+def _divergence(error: training.NonFiniteLossError, seeds: Sequence[int]) -> str:
+    """The error, with the seed if its loss shows it."""
+    bad = [seed for seed, loss in zip(seeds, error.row["losses"], strict=True) if not np.isfinite(loss)]
+    return f"seed {bad[0]}: {error}" if bad else str(error)
 
 
-def _init(model: Forecaster, key: Array) -> State:
-    key_params, key_data = jax.random.split(key)
-    params = model.init(key_params)
-    return State(params, OPTIMIZER.init(params), model.cell.initial_state(params["rnn"]), key_data)
+def _init(model: Forecaster, key: Array) -> tuple[Any, Any]:
+    params = model.init(key)
+    return params, model.cell.initial_state(params["rnn"])
 
 
-def _chunk(
-    model: Forecaster, sequential: bool, data: Array, state: State, start: Array, stop: Array
-) -> tuple[State, Array]:
-    """The steps from start to stop, at most CHUNK of them: the state and the losses (CHUNK,)."""
+def _batches(windows: Windows, keys: Array) -> Callable[[int, int], dict[str, np.ndarray]]:
+    """A window a seed and a step: in order, the state reset where they begin again, or drawn by each seed's key."""
 
-    def body(step: Array, carry: tuple[State, Array]) -> tuple[State, Array]:
-        state, losses = carry
-        state, loss = _step(model, sequential, data, state, step)
-        return state, losses.at[step - start].set(loss)
+    def batches(start: int, stop: int) -> dict[str, np.ndarray]:
+        steps = np.arange(start, stop)
+        if windows.sequential:
+            indices = np.broadcast_to((steps % len(windows.data))[:, None], (len(steps), len(keys)))
+            return {"window": windows.data[indices], "begins": indices == 0}
+        indices = np.asarray(_draw(keys, steps, len(windows.data)))
+        return {"window": windows.data[indices], "begins": np.zeros(indices.shape, bool)}
 
-    return lax.fori_loop(start, stop, body, (state, jnp.zeros(CHUNK)))
-
-
-def _step(model: Forecaster, sequential: bool, data: Array, state: State, step: Array) -> tuple[State, Array]:
-    h = state.h
-    if sequential:
-        index = step % len(data)
-        h = jax.tree.map(lambda a: jnp.where(index == 0, jnp.zeros_like(a), a), h)
-    else:
-        index = jax.random.randint(jax.random.fold_in(state.key, step), (), 0, len(data))
-    (loss, h), gradient = jax.value_and_grad(_loss, argnums=1, has_aux=True)(model, state.params, h, data[index])
-    updates, opt_state = OPTIMIZER.update(gradient, state.opt_state)
-    return State(optax.apply_updates(state.params, updates), opt_state, h, state.key), loss
+    return batches
 
 
-def _loss(model: Forecaster, params: Any, h: Any, window: Array) -> tuple[Array, Any]:
-    prediction, states = model.predict(params, h, window[:-1])
-    return mse(prediction, window[1:]), jax.tree.map(lambda a: a[-1], states)
+@functools.partial(jax.jit, static_argnames="count", compiler_options=_RUN_ONCE)
+def _draw(keys: Array, steps: Array, count: int) -> Array:
+    """(steps, seeds), each drawn from the numbers below `count`."""
+    draw = jax.vmap(lambda key, step: jax.random.randint(jax.random.fold_in(key, step), (), 0, count), (0, None))
+    return jax.vmap(draw, (None, 0))(keys, steps)
 
 
-def _first_divergence(losses: np.ndarray, start: int, seeds: Sequence[int]) -> str:
-    step, seed = np.argwhere(~np.isfinite(losses))[0]
-    return f"the loss of seed {seeds[seed]} became {losses[step, seed]} at step {start + step + 1}"
+def _loss(model: Forecaster, params: Any, h: Any, batch: dict[str, Array], key: Array) -> Any:
+    """The sum over the seeds, so that each one's gradient is its own."""
+    losses, h = jax.vmap(functools.partial(_seed_loss, model))(params, h, batch)
+    return losses.sum(), (h, {"losses": losses})
+
+
+def _seed_loss(model: Forecaster, params: Any, h: Any, batch: dict[str, Array]) -> tuple[Array, Any]:
+    h = jax.tree.map(lambda a: jnp.where(batch["begins"], jnp.zeros_like(a), a), h)
+    prediction, states = model.predict(params, h, batch["window"][:-1])
+    return mse(prediction, batch["window"][1:]), jax.tree.map(lambda a: a[-1], states)

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import signal
 import threading
 import time
@@ -42,13 +43,14 @@ class NonFiniteLossError(ArithmeticError):
     """The loss or the norm of its gradient became NaN or infinite.
 
     Attributes:
-      step: the first such step.
+      row: what would be the row of the first such step.
       result: the run up to the step before.
     """
 
-    def __init__(self, step: int, what: str, result: Result) -> None:
-        super().__init__(f"{what} at step {step}")
-        self.step = step
+    def __init__(self, row: Row, result: Result) -> None:
+        name, what = ("grad_norm", "the norm of the gradient") if np.isfinite(row["loss"]) else ("loss", "the loss")
+        super().__init__(f"{what} became {row[name]} at step {row['step']}")
+        self.row = row
         self.result = result
 
 
@@ -118,7 +120,7 @@ def fit(
             rows, bad = run.advance()
             _write(folder, rows)
             if bad:
-                raise NonFiniteLossError(run.step + 1, bad, run.result("stopped"))
+                raise NonFiniteLossError(bad, run.result("stopped"))
             asked = bool(on_chunk and on_chunk(rows, run.state))
             if evaluate and (run.step == steps or run.step % (evaluate_every or steps) == 0):
                 _write(folder, [run.evaluate(evaluate)])
@@ -172,26 +174,29 @@ class _Run:
     began: float  # on the clock of perf_counter, less the seconds of the runs before
     ahead: Any = None  # the next chunk's batches
 
-    def advance(self) -> tuple[list[Row], str | None]:
-        """Run a chunk: the rows of its steps, and what was not finite, if anything."""
+    def advance(self) -> tuple[list[Row], Row | None]:
+        """Run a chunk: the rows of its steps, as far as they are finite, and the first that is not."""
         batches = self._load() if self.ahead is None else self.ahead
         start, self.step = self.step, min(self.step + self.chunk, self.steps)
         self.state, pending = run_chunk(
             self.state, batches, loss=self.loss, optimizer=self.optimizer, accumulate=self.accumulate, mesh=self.mesh
         )
         self.ahead = self._load() if self.step < self.steps else None  # while the devices work
-        metrics = {name: np.asarray(values) for name, values in pending.items()}
-        bad = _first_bad(metrics["loss"], metrics["grad_norm"])
-        if bad:
-            self.step = start + bad[0]
+        metrics = {name: np.asarray(values) for name, values in {"loss": pending.pop("loss"), **pending}.items()}
         seconds = round(time.perf_counter() - self.began, 3)
-        metrics = {"loss": metrics.pop("loss"), **metrics}  # first in the file
         rows = [
-            {"step": step + 1, **{name: v[step - start].tolist() for name, v in metrics.items()}, "seconds": seconds}
-            for step in range(start, self.step)
+            {
+                "step": start + i + 1,
+                **{name: values[i].tolist() for name, values in metrics.items()},
+                "seconds": seconds,
+            }
+            for i in range(self.step - start)
         ]
-        self.history += rows
-        return rows, bad and bad[1]
+        finite = np.isfinite(metrics["loss"]) & np.isfinite(metrics["grad_norm"])
+        good = len(rows) if finite.all() else int(np.argmin(finite))
+        self.step = start + good
+        self.history += rows[:good]
+        return rows[:good], rows[good] if good < len(rows) else None
 
     def evaluate(self, evaluate: Evaluate) -> Row:
         """One more evaluation."""
@@ -248,10 +253,10 @@ def _begin(
     """The run at its first step, or where its folder says that it is."""
     if mesh or accumulate > 1:
         check_divisible("carry", carry, 0, mesh, accumulate)
-    fresh = initial_state(params, optimizer, carry, key)
-    state, rows = folder.open(jax.eval_shape(lambda: fresh), mesh) if folder else (None, [])
+    begin = functools.partial(_initial_copy, params, optimizer, carry, jax.random.key(0) if key is None else key)
+    state, rows = folder.open(jax.eval_shape(begin), mesh) if folder else (None, [])
     if state is None:
-        state = jax.tree.map(jnp.copy, fresh)  # donated: the caller's own arrays live on
+        state = begin()
         state = place(state, mesh, REPLICATED)._replace(carry=place(state.carry, mesh, BATCH))
     return _Run(
         loss,
@@ -267,6 +272,12 @@ def _begin(
         evaluations=[row for row in rows if "loss" not in row],
         began=time.perf_counter() - (rows[-1]["seconds"] if rows else 0),
     )
+
+
+@functools.partial(jax.jit, static_argnames="optimizer")
+def _initial_copy(params: Any, optimizer: optax.GradientTransformation, carry: Any, key: Array) -> TrainState:
+    """Copies, since `run_chunk` is given its arguments' buffers: the caller's own arrays live on."""
+    return jax.tree.map(jnp.copy, initial_state(params, optimizer, carry, key))
 
 
 def _check_intervals(
@@ -285,17 +296,6 @@ def _check_intervals(
 def _write(folder: RunFolder | None, rows: list[Row]) -> None:
     if folder:
         folder.write(rows)
-
-
-def _first_bad(loss: np.ndarray, norm: np.ndarray) -> tuple[int, str] | None:
-    """The index of the first step that is not finite, and what was not."""
-    bad = np.flatnonzero(~(np.isfinite(loss) & np.isfinite(norm)))
-    if not len(bad):
-        return None
-    step = int(bad[0])
-    if not np.isfinite(loss[step]):
-        return step, f"the loss became {loss[step]}"
-    return step, f"the norm of the gradient became {norm[step]}"
 
 
 def _any_process(*flags: bool) -> tuple[bool, ...]:
