@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from tqdm import tqdm
 
 from jaxrnn import training
@@ -200,6 +201,7 @@ def _train(arguments: argparse.Namespace) -> int:
     first = jax.process_index() == 0
     if first and given.get("overwrite"):
         _run.prepare_folder(arguments.out, RUN, overwrite=True)
+    multihost_utils.sync_global_devices("output folder ready")
     watched = given.get("watch")
 
     def on_chunk(rows: list[dict[str, Any]], state: training.TrainState) -> None:

@@ -7,6 +7,7 @@ import pathlib
 from typing import Any
 
 import jax
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from .._checks import check_int
@@ -92,6 +93,7 @@ class RunFolder:
                 self._check_config(self.saved_config())
                 state = self.load(like, mesh)
                 rows = self._read(int(state.step))
+            multihost_utils.sync_global_devices("jaxrnn run folder read")  # before the first process changes it
             if jax.process_index() == 0:
                 self.checkpoints.mkdir(parents=True, exist_ok=True)
                 self._cut(rows)

@@ -16,6 +16,13 @@ from ._mesh import BATCH, REPLICATED, constrain
 Loss: TypeAlias = Callable[[Any, Any, Any, Array], tuple[Array, tuple[Any, dict[str, Array]]]]
 
 
+class _Outcome(NamedTuple):
+    loss: Array
+    carry: Any
+    metrics: dict[str, Array]
+    gradient: Any
+
+
 class TrainState(NamedTuple):
     """All that a run needs to go on."""
 
@@ -48,7 +55,7 @@ def run_chunk(
 
     def advance(carry: tuple[TrainState, Array], batch: Any) -> tuple[tuple[TrainState, Array], dict[str, Array]]:
         state, finite = carry
-        following, metrics = _step(loss, optimizer, accumulate, state, batch)
+        following, metrics = _step(loss, optimizer, accumulate, mesh, state, batch)
         finite &= jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["grad_norm"])
         following = _select(finite, following, state)
         following = constrain(following._replace(carry=None), mesh, REPLICATED)._replace(
@@ -61,34 +68,58 @@ def run_chunk(
 
 
 def _step(
-    loss: Loss, optimizer: optax.GradientTransformation, accumulate: int, state: TrainState, batch: Any
+    loss: Loss,
+    optimizer: optax.GradientTransformation,
+    accumulate: int,
+    mesh: Mesh | None,
+    state: TrainState,
+    batch: Any,
 ) -> tuple[TrainState, dict[str, Array]]:
     key = jax.random.fold_in(state.key, state.step)
-    value, carry, metrics, gradient = _gradient(loss, accumulate, state.params, state.carry, batch, key)
+    value, carry, metrics, gradient = _gradient(loss, accumulate, mesh, state.params, state.carry, batch, key)
     updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
     following = TrainState(state.step + 1, optax.apply_updates(state.params, updates), opt_state, carry, state.key)
     return following, {"loss": value, "grad_norm": optax.tree.norm(gradient), **metrics}
 
 
 def _gradient(
-    loss: Loss, accumulate: int, params: Any, carry: Any, batch: Any, key: Array
-) -> tuple[Array, Any, dict[str, Array], Any]:
-    """Loss, carry, metrics and gradient; of `accumulate` parts of the batch in turn, averaged."""
-    value_and_grad = jax.value_and_grad(functools.partial(_checked, loss), has_aux=True)
-    if accumulate == 1:
-        (value, (carry, metrics)), gradient = value_and_grad(params, carry, batch, key)
-        return value, carry, metrics, gradient
+    loss: Loss, accumulate: int, mesh: Mesh | None, params: Any, carry: Any, batch: Any, key: Array
+) -> _Outcome:
+    """Loss, carry, metrics and gradient: each device's, averaged.
 
-    def add(total: Any, part: tuple[Any, Any, Array]) -> tuple[Any, Any]:
-        (value, (carry, metrics)), gradient = value_and_grad(params, *part)
-        return jax.tree.map(jnp.add, total, (value, metrics, gradient)), carry
+    Each device differentiates the loss of its own share, so that they talk once a step. Left to itself, the compiler
+    would add up the devices' gradients at every time step of the backward scan.
+    """
+    run = functools.partial(_accumulated, loss, accumulate, params)
+    if mesh is None:
+        return run(carry, batch, key)
+    shares = constrain(_split((carry, batch), mesh.size), mesh, BATCH)
+    keys = jax.random.split(key, mesh.size)
+    outcome = jax.vmap(run, spmd_axis_name=mesh.axis_names[0])(shares[0], shares[1], keys)
+    means = jax.tree.map(lambda a: a.mean(axis=0), outcome._replace(carry=None))
+    return means._replace(carry=_join(outcome.carry))
+
+
+def _accumulated(loss: Loss, accumulate: int, params: Any, carry: Any, batch: Any, key: Array) -> _Outcome:
+    """The same of `accumulate` parts of the batch, one after the other."""
+    if accumulate == 1:
+        return _outcome(loss, params, carry, batch, key)
+
+    def add(total: _Outcome, part: tuple[Any, Any, Array]) -> tuple[_Outcome, Any]:
+        outcome = _outcome(loss, params, *part)
+        return jax.tree.map(jnp.add, total, outcome._replace(carry=None)), outcome.carry
 
     parts = (*_split((carry, batch), accumulate), jax.random.split(key, accumulate))
-    (value, (_, metrics)), gradient = jax.eval_shape(value_and_grad, params, *jax.tree.map(lambda a: a[0], parts))
-    zeros = jax.tree.map(lambda like: jnp.zeros(like.shape, like.dtype), (value, metrics, gradient))
+    like = jax.eval_shape(functools.partial(_outcome, loss, params), *jax.tree.map(lambda a: a[0], parts))
+    zeros = jax.tree.map(lambda like: jnp.zeros(like.shape, like.dtype), like._replace(carry=None))
     total, carries = lax.scan(add, zeros, parts)
-    value, metrics, gradient = jax.tree.map(lambda a: a / accumulate, total)
-    return value, _join(carries), metrics, gradient
+    return jax.tree.map(lambda a: a / accumulate, total)._replace(carry=_join(carries))
+
+
+def _outcome(loss: Loss, params: Any, carry: Any, batch: Any, key: Array) -> _Outcome:
+    value_and_grad = jax.value_and_grad(functools.partial(_checked, loss), has_aux=True)
+    (value, (carry, metrics)), gradient = value_and_grad(params, carry, batch, key)
+    return _Outcome(value, carry, metrics, gradient)
 
 
 def _checked(loss: Loss, params: Any, carry: Any, batch: Any, key: Array) -> tuple[Array, tuple[Any, dict[str, Array]]]:
@@ -115,10 +146,10 @@ def _select(condition: Array, yes: TrainState, no: TrainState) -> TrainState:
 
 
 def _split(tree: Any, parts: int) -> Any:
-    """(B, ...) -> (parts, B/parts, ...): part i takes rows i, i + parts, ..., so that each device keeps its own."""
-    return jax.tree.map(lambda a: jnp.swapaxes(a.reshape(-1, parts, *a.shape[1:]), 0, 1), tree)
+    """(B, ...) -> (parts, B/parts, ...)."""
+    return jax.tree.map(lambda a: a.reshape(parts, -1, *a.shape[1:]), tree)
 
 
 def _join(tree: Any) -> Any:
     """The inverse of `_split`."""
-    return jax.tree.map(lambda a: jnp.swapaxes(a, 0, 1).reshape(-1, *a.shape[2:]), tree)
+    return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), tree)
