@@ -12,7 +12,7 @@ from jax.typing import ArrayLike, DTypeLike
 
 from ._cell import Cell, State
 from ._checks import check_array, check_bool, check_floating, check_tree_like, dtype_of
-from ._lstm import LSTMState, lstm
+from ._lstm import LSTMState
 from ._networks import GRU, LSTM, RNN
 from ._rnn import rnn, rnn_relu
 from ._unroll import Checkpoint
@@ -114,7 +114,8 @@ class CellSpec:
         keys: Iterator[Array] | None,
     ) -> Carry:
         """Each leaf (*batch, ·) from `carry_init`, in `dtype` or else the parameters'. Zeros draw no key."""
-        like = _carry_like(self, tuple(batch_shape), jnp.dtype(self.param_dtype if dtype is None else dtype))
+        dtype = jnp.dtype(self.param_dtype if dtype is None else dtype)
+        like = _to_carry(_state_like(self, tuple(batch_shape), dtype))
         if carry_init is zeros:
             return jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), like)
         if keys is None:
@@ -125,9 +126,9 @@ class CellSpec:
         """The next carry and the output, in `dtype`, or in the arguments' own for None."""
         params, carry, x = _cast((params, carry, x), dtype)
         features_of("inputs", x)
-        expected = _carry_like(self, x.shape[:-1], dtype_of(params["weight_ih"]))
-        check_tree_like("carry", carry, expected, f"for inputs of shape {x.shape}")
-        state = self.cell.step(_params_like(self)._replace(**params), _to_state(self.cell, carry), x)
+        like = _state_like(self, x.shape[:-1], dtype_of(params["weight_ih"]))
+        check_tree_like("carry", carry, _to_carry(like), f"for inputs of shape {x.shape}")
+        state = self.cell.step(_params_like(self)._replace(**params), _to_state(carry, like), x)
         return _to_carry(state), self.cell.output(state)
 
     def _init(self, key: Array) -> Any:
@@ -147,10 +148,10 @@ def _params_like(spec: CellSpec) -> Any:
 
 
 @functools.cache
-def _carry_like(spec: CellSpec, batch_shape: tuple[int, ...], dtype: Any) -> Carry:
-    """The carry, with shapes for arrays."""
+def _state_like(spec: CellSpec, batch_shape: tuple[int, ...], dtype: Any) -> State:
+    """The cell's state, with shapes for arrays."""
     state = jax.eval_shape(lambda params: spec.cell.initial_state(params, batch_shape), _params_like(spec))
-    return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, dtype), _to_carry(state))
+    return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, dtype), state)
 
 
 def _tensors(params: Any) -> dict[str, Any]:
@@ -161,8 +162,8 @@ def _to_carry(state: State) -> Carry:
     return (state.c, state.h) if isinstance(state, LSTMState) else state
 
 
-def _to_state(cell: Cell, carry: Carry) -> State:
-    return LSTMState(h=carry[1], c=carry[0]) if cell == lstm else carry
+def _to_state(carry: Carry, like: State) -> State:
+    return LSTMState(h=carry[1], c=carry[0]) if isinstance(like, LSTMState) else carry
 
 
 def _cast(tree: Any, dtype: DTypeLike | None) -> Any:

@@ -166,7 +166,7 @@ class LSTM(_Layer):
     _network = _networks.LSTM
 
 
-class _Cell(nn.RNNCellBase):
+class _Cell(nn.RNNCellBase, kw_only=True):
     """What the cells share."""
 
     features: int
@@ -240,6 +240,7 @@ class SimpleCell(_Cell):
     ((3, 20), (3, 10, 20), (20, 100))
     """
 
+    features: int
     activation_fn: Callable[..., Any] = jnp.tanh
 
     @property
@@ -262,6 +263,8 @@ class GRUCell(_Cell):
     (dtype(bfloat16), (3, 20), (60,))
     """
 
+    features: int
+
     @property
     def _cell(self) -> Cell:
         return gru
@@ -281,6 +284,8 @@ class LSTMCell(_Cell):
     (3, 10, 40)
     """
 
+    features: int
+
     @property
     def _cell(self) -> Cell:
         return lstm
@@ -289,7 +294,7 @@ class LSTMCell(_Cell):
 OptimizedLSTMCell = LSTMCell
 
 
-class AffineCell(_Cell, kw_only=True):
+class AffineCell(_Cell):
     """Any cell of `jr.affine_cell` in Flax's place. The carry is the cell's own state.
 
     Attributes and errors: as of `SimpleCell`, with, in place of activation_fn,
@@ -299,12 +304,13 @@ class AffineCell(_Cell, kw_only=True):
     >>> from flax import linen as nn
     >>> from jaxrnn import linen
     >>> identity = jr.affine_cell(lambda params, z, r, h: z + r, blocks=1)
-    >>> ys, _ = nn.RNN(linen.AffineCell(cell=identity, features=20)).init_with_output(
+    >>> ys, _ = nn.RNN(linen.AffineCell(features=20, cell=identity)).init_with_output(
     ...     jax.random.key(0), jnp.ones((3, 10, 100)))
     >>> ys.shape
     (3, 10, 20)
     """
 
+    features: int
     cell: Cell
 
     @property

@@ -4,6 +4,10 @@ Layers `RNN`, `LSTM` and `GRU` run `jr.RNN`, `jr.LSTM` and `jr.GRU`. `nnx.to_pur
 the params of `net.apply`, and `nnx.update(layer, params)` puts such params in. Cells `SimpleCell`, `GRUCell`,
 `LSTMCell` and `AffineCell` take the place of Flax's own in `nnx.RNN` and `nnx.Bidirectional`.
 
+Parameters are all their state, except that a network with dropout keeps an rng stream, as nnx.Dropout does. To take its
+gradient with JAX's own transformations, use `nnx.split(layer, nnx.Param, ...)`, and in the transformed function
+`nnx.merge(..., copy=True)`, so that the stream's counter is the function's own.
+
 >>> import jax, jax.numpy as jnp, jaxrnn as jr
 >>> from flax import nnx
 >>> import jaxrnn.nnx
@@ -57,8 +61,8 @@ class _Layer(nnx.Module):
         self.deterministic = deterministic
         self.dtype = dtype
         self.param_dtype = param_dtype
-        self.rngs: nnx.RngStream | None = rngs[_DROPOUT].fork() if drops(self.net) else nnx.data(None)
-        _declare(self, self.net.init(rngs["params"](), param_dtype))
+        self.rngs: nnx.RngStream | None = _stream(rngs, _DROPOUT).fork() if drops(self.net) else nnx.data(None)
+        _declare(self, self.net.init(_stream(rngs, "params")(), param_dtype))
 
     def __call__(
         self,
@@ -218,7 +222,7 @@ class AffineCell(nnx.RNNCellBase):
         self.dtype = dtype
         self.param_dtype = param_dtype
         self.carry_init = carry_init
-        _declare(self, self.spec.init(rngs["params"](), kernel_init, recurrent_kernel_init, bias_init))
+        _declare(self, self.spec.init(_stream(rngs, "params")(), kernel_init, recurrent_kernel_init, bias_init))
 
     def __call__(self, carry: Carry, inputs: Array) -> tuple[Carry, Array]:
         """One step: inputs (*batch, I), a carry with the same batch axes -> the next carry, and h (*batch, H)."""
@@ -304,6 +308,12 @@ class LSTMCell(AffineCell):
 
 
 OptimizedLSTMCell = LSTMCell
+
+
+def _stream(rngs: Any, name: str) -> nnx.RngStream:
+    if not isinstance(rngs, nnx.Rngs):
+        raise TypeError(f"rngs must be nnx.Rngs, got {type(rngs).__name__}")
+    return rngs[name]
 
 
 def _declare(module: nnx.Module, params: Mapping[str, Array]) -> None:

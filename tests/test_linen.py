@@ -1,5 +1,6 @@
 """The linen layers and cells: equal to the core and torch by renaming alone, at home in Flax's transformations."""
 
+import copy
 import functools
 import subprocess
 import sys
@@ -301,6 +302,29 @@ def test_checkpoint_and_jit():
         return jax.grad(lambda v: total(layer.apply(v, x, h_0, checkpoint=checkpoint)))(variables)
 
     assert_close(gradient(variables, "sqrt"), gradient(variables, None))
+
+
+def test_layers_under_remat_and_vmap():
+    x, _ = layer_inputs(network("gru"))
+    layer = linen.GRU(HIDDEN)
+    variables = layer.init(jax.random.key(0), x)
+    assert_close(
+        nn.remat(linen.GRU)(HIDDEN).apply(variables, x, lengths=LENGTHS), layer.apply(variables, x, lengths=LENGTHS)
+    )
+    ensemble = nn.vmap(linen.GRU, in_axes=None, variable_axes={"params": 0}, split_rngs={"params": True}, axis_size=2)(
+        HIDDEN
+    )
+    members = ensemble.init(jax.random.key(0), x)
+    output, _ = ensemble.apply(members, x)
+    for index in range(2):
+        assert_close(output[index], layer.apply(jax.tree.map(lambda a, i=index: a[i], members), x)[0])
+
+
+def test_an_affine_cell_of_lstm_is_lstm_even_copied():
+    cell, variables = init_cell("lstm")
+    carry, x = make_carry("lstm", BATCH), inputs(BATCH, FEATURES)
+    for same in (linen.AffineCell(HIDDEN, jr.lstm), copy.deepcopy(linen.AffineCell(HIDDEN, jr.lstm))):
+        assert_same(same.apply(variables, carry, x), cell.apply(variables, carry, x))
 
 
 class Tagger(nn.Module):

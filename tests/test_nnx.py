@@ -1,5 +1,6 @@
 """The nnx layers and cells: equal to the core and torch by renaming alone, at home in Flax's transformations."""
 
+import copy
 import functools
 
 import jax
@@ -342,6 +343,30 @@ def test_a_step_of_an_optimizer(kind):
         assert step(module, optimizer) > step(module, optimizer)
 
 
+def test_layers_made_under_vmap_and_eval_shape():
+    @nnx.split_rngs(splits=2)
+    @nnx.vmap
+    def make(rngs):
+        return jaxrnn.nnx.GRU(FEATURES, HIDDEN, rngs=rngs)
+
+    x = jnp.asarray(inputs(STEPS, BATCH, FEATURES))
+    ensemble = make(nnx.Rngs(0))
+    outputs = nnx.vmap(lambda layer: layer(x)[0])(ensemble)
+    for index in range(2):
+        params = jax.tree.map(lambda a, i=index: a[i], params_of(ensemble))
+        assert_close(outputs[index], network("gru").apply(params, x)[0])
+    assert not jnp.allclose(outputs[0], outputs[1])
+    like = nnx.eval_shape(lambda: jaxrnn.nnx.GRU(FEATURES, HIDDEN, rngs=nnx.Rngs(0)))
+    assert like.weight_ih_l0.shape == (3 * HIDDEN, FEATURES)
+
+
+def test_an_affine_cell_of_lstm_is_lstm_even_copied():
+    cell, carry, x = make_cell("lstm"), make_carry("lstm", BATCH), inputs(BATCH, FEATURES)
+    other = jaxrnn.nnx.AffineCell(FEATURES, HIDDEN, cell=jr.lstm, rngs=nnx.Rngs(0))
+    assert_same(other(carry, x), cell(carry, x))
+    assert_same(copy.deepcopy(other)(carry, x), cell(carry, x))
+
+
 def test_checkpoint():
     layer = make_layer("deep_lstm")
     x, h_0 = layer_inputs(network("deep_lstm"))
@@ -360,6 +385,7 @@ ERRORS = {
     "cell_in_features": (lambda: jaxrnn.nnx.GRUCell(4.0, 5, rngs=nnx.Rngs(0)), TypeError, "in_features must be an int"),
     "hidden_features": (lambda: jaxrnn.nnx.GRUCell(4, 0, rngs=nnx.Rngs(0)), ValueError, "hidden_features must be at"),
     "rngs": (lambda: jaxrnn.nnx.GRUCell(4, 5), TypeError, "rngs"),
+    "rngs_int": (lambda: jaxrnn.nnx.GRU(4, 5, rngs=0), TypeError, r"rngs must be nnx\.Rngs, got int"),
     "nonlinearity": (lambda: jaxrnn.nnx.RNN(4, 5, nonlinearity="sin", rngs=nnx.Rngs(0)), ValueError, "nonlinearity"),
     "activation_fn": (lambda: make_cell("rnn", activation_fn=jnp.sin), ValueError, "activation_fn must be jnp.tanh"),
     "residual": (lambda: make_cell("rnn", residual=True), TypeError, "residual"),
