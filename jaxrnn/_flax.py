@@ -10,8 +10,9 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
+from ._affine import AffineParams
 from ._cell import Cell, State
-from ._checks import check_array, check_bool, check_floating, check_tree_like, dtype_of
+from ._checks import check_array, check_bool, check_floating, check_tree_like, describe, dtype_of
 from ._lstm import LSTMState
 from ._networks import GRU, LSTM, RNN
 from ._rnn import rnn, rnn_relu
@@ -151,10 +152,13 @@ def _params_like(spec: CellSpec) -> Any:
 def _state_like(spec: CellSpec, batch_shape: tuple[int, ...], dtype: Any) -> State:
     """The cell's state, with shapes for arrays."""
     state = jax.eval_shape(lambda params: spec.cell.initial_state(params, batch_shape), _params_like(spec))
-    return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, dtype), state)
+    return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, dtype if _is_floating(a) else a.dtype), state)
 
 
 def _tensors(params: Any) -> dict[str, Any]:
+    if not all(hasattr(params, name) for name in AffineParams._fields):
+        fields = ", ".join(AffineParams._fields)
+        raise TypeError(f"cell must have parameters with the fields {fields}, got {describe(params)}")
     return {name: a for name, a in params._asdict().items() if a is not None}
 
 
@@ -170,5 +174,8 @@ def _cast(tree: Any, dtype: DTypeLike | None) -> Any:
     """Floating-point arrays in `dtype`; what else there is, the checks of the core are to see."""
     if dtype is None:
         return tree
-    floating = lambda a: hasattr(a, "astype") and jnp.issubdtype(a.dtype, jnp.floating)  # noqa: E731
-    return jax.tree.map(lambda a: a.astype(dtype) if floating(a) else a, tree)
+    return jax.tree.map(lambda a: a.astype(dtype) if _is_floating(a) else a, tree)
+
+
+def _is_floating(leaf: Any) -> bool:
+    return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.floating)

@@ -133,3 +133,19 @@ def assert_same(ours, theirs):
     for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
         assert a.dtype == b.dtype
         np.testing.assert_array_equal(a, b)
+
+
+def from_flax(name, tensors):
+    """torch's parameters from those of Flax's own cell, whose kernels lie the other way round, gate by gate."""
+    gates = {"rnn": [""], "gru": ["r", "z", "n"], "lstm": ["i", "f", "g", "o"]}[name]
+
+    def gather(side, leaf):
+        dense = [tensors[side + gate] for gate in gates]
+        return jnp.concatenate([gate[leaf].T if leaf in gate else jnp.zeros(HIDDEN) for gate in dense])
+
+    return {
+        "weight_ih": gather("i", "kernel"),
+        "weight_hh": gather("h", "kernel"),
+        "bias_ih": gather("i", "bias"),
+        "bias_hh": gather("h", "bias"),
+    }

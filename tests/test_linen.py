@@ -27,6 +27,7 @@ from .flax_table import (
     assert_same,
     cell_params,
     core_cell,
+    from_flax,
     from_torch,
     inputs,
     layer_inputs,
@@ -160,6 +161,19 @@ def test_flax_s_rnn_gives_reversed_output_without_keep_order_and_takes_a_carry()
     final, ys = nn.RNN(cell, reverse=True).apply(variables, x, initial_carry=carry, return_carry=True)
     expected, forward = unrolled("lstm", variables["params"]["cell"], x, state=to_state(carry), reverse=True)
     assert_close((final, ys), (expected, forward[:, ::-1]))
+
+
+@pytest.mark.parametrize("name", ["rnn", "gru", "lstm"])
+def test_cells_equal_flax_s_own(name):
+    x, bias = jnp.asarray(inputs(BATCH, STEPS, FEATURES)), nn.initializers.normal()
+    kind, _, _ = CELLS[name]
+    layers = [nn.RNN(getattr(library, kind)(HIDDEN, bias_init=bias), return_carry=True) for library in (nn, linen)]
+    theirs = layers[0].init(jax.random.key(0), x)["params"]["cell"]
+    results = [
+        layer.apply({"params": {"cell": params}}, x, seq_lengths=LENGTHS, reverse=True)
+        for layer, params in zip(layers, (theirs, from_flax(name, theirs)), strict=True)
+    ]
+    assert_close(*results)
 
 
 @pytest.mark.parametrize(("name", "kind"), [("rnn", "RNN"), ("gru", "GRU"), ("lstm", "LSTM")])
@@ -344,7 +358,18 @@ def test_modules_nest():
 
 X = jnp.ones((STEPS, BATCH, FEATURES))
 CARRY = jnp.zeros((BATCH, HIDDEN))
+NOT_AFFINE = jr.Cell(
+    lambda key, input_size, hidden_size, *, dtype: {"w": jnp.ones(3, dtype)},
+    lambda params, batch_shape: jnp.ones(batch_shape),
+    lambda params, state, x: state,
+    lambda state: state,
+)
 ERRORS = {
+    "not_affine": (
+        lambda: linen.AffineCell(5, NOT_AFFINE).init(jax.random.key(0), CARRY, X[0]),
+        TypeError,
+        "cell must have parameters with the fields weight_ih, .* got .*'w'",
+    ),
     "hidden_size": (lambda: linen.RNN(0).init(jax.random.key(0), X), ValueError, "hidden_size must be at least 1"),
     "features": (lambda: linen.GRUCell(0).initialize_carry(None, (2,)), ValueError, "features must be at least 1"),
     "nonlinearity": (lambda: linen.RNN(5, nonlinearity="sin").init(jax.random.key(0), X), ValueError, "nonlinearity"),
