@@ -229,7 +229,7 @@ def test_half_precision_carries(name, dtype):
     cell, variables = init_cell(name, dtype=dtype)
     assert {a.dtype for a in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
     carry = cell.initialize_carry(jax.random.key(0), (BATCH, FEATURES))
-    results = carry, cell.apply(variables, carry, x[:, 0])
+    results = carry, cell.apply(variables, make_carry(name, BATCH), x[:, 0])  # a float32 carry: cast too
     results += nn.RNN(cell, return_carry=True).apply({"params": {"cell": variables["params"]}}, x)
     assert {a.dtype for a in jax.tree.leaves(results)} == {jnp.dtype(dtype)}
     half = jax.tree.map(lambda a: a.astype(dtype), variables["params"])

@@ -199,7 +199,7 @@ def test_half_precision_carries(name, dtype):
     params = params_of(cell)
     assert {a.dtype for a in jax.tree.leaves(params)} == {jnp.dtype("float32")}
     carry = cell.initialize_carry((BATCH, FEATURES))
-    results = carry, cell(carry, x[:, 0]), *nnx.RNN(cell, return_carry=True)(x)
+    results = carry, cell(make_carry(name, BATCH), x[:, 0]), *nnx.RNN(cell, return_carry=True)(x)
     assert {a.dtype for a in jax.tree.leaves(results)} == {jnp.dtype(dtype)}
     half = jax.tree.map(lambda a: a.astype(dtype), params)
     assert_close(results[2:], unrolled(name, half, x.astype(dtype)), bound=3e-2)
