@@ -53,7 +53,8 @@ class _Network:
         _check_dropout(self.dropout)
         if self.dropout and self.num_layers == 1:
             message = f"dropout acts between layers, with num_layers=1 dropout={self.dropout} does nothing"
-            warnings.warn(message, stacklevel=4)  # the line that calls the constructor
+            overridden = type(self).__post_init__ is not _Network.__post_init__
+            warnings.warn(message, stacklevel=4 if overridden else 3)  # the line that calls the constructor
 
     def init(self, key: Array, dtype: DTypeLike = jnp.float32) -> dict[str, Array]:
         """Parameters as a flat dict in torch's names and order, each tensor from U(-1/sqrt(H), 1/sqrt(H)).
@@ -313,7 +314,7 @@ def _apply(
 ) -> tuple[Array, Any]:
     """At module level, so that an eager call traces once."""
     _, batch_shape = net._check_input(x)
-    dtype = check_params(params, _param_shapes(net), net)
+    dtype = check_params(params, param_shapes(net), net)
     check_dtype("x", x, dtype, "as the parameters")
     if h_0 is not None:
         net._check_states(h_0, batch_shape, dtype, f"for x of shape {x.shape} in {net}")
@@ -349,7 +350,8 @@ def _suffix(layer: int, direction: int) -> str:
 
 
 @functools.cache
-def _param_shapes(net: _Network) -> dict[str, tuple[int, ...]]:
+def param_shapes(net: _Network) -> dict[str, tuple[int, ...]]:
+    """Each parameter's shape, without making any."""
     shapes = {name: like.shape for name, like in jax.eval_shape(net.init, jax.random.key(0)).items()}
     return {"weight_ih_l0": shapes["weight_ih_l0"]} | shapes  # torch's first name first: its dtype is the parameters'
 

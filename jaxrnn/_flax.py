@@ -1,0 +1,181 @@
+"""What the wrappers for flax.linen and flax.nnx share. It imports no Flax."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike, DTypeLike
+
+from ._affine import AffineParams
+from ._cell import Cell, State
+from ._checks import check_array, check_bool, check_floating, check_tree_like, describe, dtype_of
+from ._lstm import LSTMState
+from ._networks import GRU, LSTM, RNN
+from ._rnn import rnn, rnn_relu
+from ._unroll import Checkpoint
+
+Network: TypeAlias = RNN | LSTM | GRU
+Carry: TypeAlias = Any  # Flax's word for a state: (c, h) for an LSTM, else the cell's own
+Initializer: TypeAlias = Callable[..., Any]  # (key, shape, dtype) -> array
+
+zeros: Initializer = jax.nn.initializers.zeros
+
+_ELMAN_CELLS = {jnp.tanh: rnn, jax.lax.tanh: rnn, jax.nn.relu: rnn_relu}
+
+
+def elman_cell(activation_fn: Callable[..., Any]) -> Cell:
+    """`jr.rnn` or `jr.rnn_relu`, by its activation."""
+    if activation_fn not in _ELMAN_CELLS:
+        raise ValueError(f"activation_fn must be jnp.tanh or jax.nn.relu, got {activation_fn!r}")
+    return _ELMAN_CELLS[activation_fn]
+
+
+def features_of(name: str, x: Any) -> int:
+    """The size of x's last axis."""
+    check_array(name, x)
+    if x.ndim == 0:
+        raise ValueError(f"{name} has shape (), expected features on its last axis")
+    return x.shape[-1]
+
+
+def check_dtypes(dtype: DTypeLike | None, param_dtype: DTypeLike) -> None:
+    """Both are floating-point types, or dtype is None."""
+    check_floating("param_dtype", param_dtype)
+    if dtype is not None:
+        check_floating("dtype", dtype)
+
+
+def apply_network(
+    net: Network,
+    params: dict[str, Array],
+    x: Array,
+    h_0: Any,
+    *,
+    dtype: DTypeLike | None,
+    lengths: ArrayLike | None,
+    key: Array | None,
+    checkpoint: Checkpoint,
+) -> tuple[Array, Any]:
+    """`net.apply` in `dtype`, or in the arguments' own for None."""
+    params, x, h_0 = _cast((params, x, h_0), dtype)
+    return net.apply(params, x, h_0, lengths=lengths, key=key, checkpoint=checkpoint)
+
+
+def drops(net: Network) -> bool:
+    """Whether the network has dropout at all, and so needs a key."""
+    return net.dropout > 0 and net.num_layers > 1
+
+
+@dataclasses.dataclass(frozen=True)
+class CellSpec:
+    """A cell and its sizes: all that a Flax cell knows apart from its parameters.
+
+    Parameters are a flat dict under the names of the cell's own NamedTuple, which are torch's.
+    """
+
+    cell: Cell
+    in_features: int
+    features: int
+    bias: bool
+    param_dtype: DTypeLike
+
+    def __post_init__(self) -> None:
+        check_bool("bias", self.bias)
+
+    def init(
+        self,
+        key: Array,
+        kernel_init: Initializer | None,
+        recurrent_kernel_init: Initializer | None,
+        bias_init: Initializer | None,
+    ) -> dict[str, Array]:
+        """The cell's own initialisation, but for the tensors that have an initializer of Flax's."""
+        key, *keys = jax.random.split(key, 5)
+        params = _tensors(self._init(key))
+        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        initializers = (kernel_init, recurrent_kernel_init, bias_init, bias_init)
+        for name, key, initializer in zip(names, keys, initializers, strict=True):
+            if initializer is not None and name in params:
+                params[name] = self._init_gates(initializer, key, params[name].shape)
+        return params
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Each parameter's shape."""
+        return {name: like.shape for name, like in _tensors(_params_like(self)).items()}
+
+    def initialize_carry(
+        self,
+        batch_shape: tuple[int, ...],
+        dtype: DTypeLike | None,
+        carry_init: Initializer,
+        keys: Iterator[Array] | None,
+    ) -> Carry:
+        """Each leaf (*batch, ·) from `carry_init`, in `dtype` or else the parameters'. Zeros draw no key."""
+        dtype = jnp.dtype(self.param_dtype if dtype is None else dtype)
+        like = _to_carry(_state_like(self, tuple(batch_shape), dtype))
+        if carry_init is zeros:
+            return jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), like)
+        if keys is None:
+            raise ValueError(f"carry_init={carry_init} needs random numbers, but no rng was given")
+        return jax.tree.map(lambda a: carry_init(next(keys), a.shape, a.dtype), like)
+
+    def step(self, params: dict[str, Array], carry: Carry, x: Array, dtype: DTypeLike | None) -> tuple[Carry, Array]:
+        """The next carry and the output, in `dtype`, or in the arguments' own for None."""
+        params, carry, x = _cast((params, carry, x), dtype)
+        features_of("inputs", x)
+        like = _state_like(self, x.shape[:-1], dtype_of(params["weight_ih"]))
+        check_tree_like("carry", carry, _to_carry(like), f"for inputs of shape {x.shape}")
+        state = self.cell.step(_params_like(self)._replace(**params), _to_state(carry, like), x)
+        return _to_carry(state), self.cell.output(state)
+
+    def _init(self, key: Array) -> Any:
+        options = {} if self.bias else {"bias": False}
+        return self.cell.init(key, self.in_features, self.features, dtype=self.param_dtype, **options)
+
+    def _init_gates(self, initializer: Initializer, key: Array, shape: tuple[int, ...]) -> Array:
+        """(G*H, I) or (G*H,), gate by gate from the (I, H) or (H,) that Flax's own cells have."""
+        keys = jax.random.split(key, shape[0] // self.features)
+        return jnp.concatenate([initializer(key, (*shape[1:], self.features), self.param_dtype).T for key in keys])
+
+
+@functools.cache
+def _params_like(spec: CellSpec) -> Any:
+    """The cell's NamedTuple of parameters, with shapes for arrays."""
+    return jax.eval_shape(spec._init, jax.random.key(0))
+
+
+@functools.cache
+def _state_like(spec: CellSpec, batch_shape: tuple[int, ...], dtype: Any) -> State:
+    """The cell's state, with shapes for arrays."""
+    state = jax.eval_shape(lambda params: spec.cell.initial_state(params, batch_shape), _params_like(spec))
+    return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, dtype if _is_floating(a) else a.dtype), state)
+
+
+def _tensors(params: Any) -> dict[str, Any]:
+    if not all(hasattr(params, name) for name in AffineParams._fields):
+        fields = ", ".join(AffineParams._fields)
+        raise TypeError(f"cell must have parameters with the fields {fields}, got {describe(params)}")
+    return {name: a for name, a in params._asdict().items() if a is not None}
+
+
+def _to_carry(state: State) -> Carry:
+    return (state.c, state.h) if isinstance(state, LSTMState) else state
+
+
+def _to_state(carry: Carry, like: State) -> State:
+    return LSTMState(h=carry[1], c=carry[0]) if isinstance(like, LSTMState) else carry
+
+
+def _cast(tree: Any, dtype: DTypeLike | None) -> Any:
+    """Floating-point arrays in `dtype`; what else there is, the checks of the core are to see."""
+    if dtype is None:
+        return tree
+    return jax.tree.map(lambda a: a.astype(dtype) if _is_floating(a) else a, tree)
+
+
+def _is_floating(leaf: Any) -> bool:
+    return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.floating)
