@@ -5,7 +5,7 @@ import pathlib
 import jax
 import pytest
 
-_STANDARD = ("experiments", "README.md")  # Optax itself needs standard promotion
+_STANDARD = ("experiments", "training", "README.md")  # Optax itself needs standard promotion
 
 
 @pytest.fixture(autouse=True)

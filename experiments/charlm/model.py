@@ -88,7 +88,8 @@ class CharModel:
         return self.linear.apply({"weight": weight, "bias": params["linear"]["bias"]}, ys)
 
     def _drop(self, key: Array | None, place: int, x: Array) -> Array:
+        """Of x (T, *batch, F), the same features at every time step (arXiv:1512.05287)."""
         if key is None or self.dropout == 0:
             return x
-        keep = jax.random.bernoulli(jax.random.fold_in(key, place), 1 - self.dropout, x.shape)
+        keep = jax.random.bernoulli(jax.random.fold_in(key, place), 1 - self.dropout, (1, *x.shape[1:]))
         return jnp.where(keep, x / (1 - self.dropout), 0)

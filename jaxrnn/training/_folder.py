@@ -88,15 +88,16 @@ class RunFolder:
             if not self.resume:
                 self._check_empty()
             if not _checkpoint.steps(self.checkpoints):
-                state, rows = None, []
+                state, rows, size = None, [], 0
             else:
                 self._check_config(self.saved_config())
                 state = self.load(like, mesh)
-                rows = self._read(int(state.step))
+                rows, size = self._read(int(state.step))
             multihost_utils.sync_global_devices("jaxrnn run folder read")  # before the first process changes it
             if jax.process_index() == 0:
                 self.checkpoints.mkdir(parents=True, exist_ok=True)
-                self._cut(rows)
+                if self.metrics.exists():
+                    os.truncate(self.metrics, size)
         except OSError as error:
             raise RunFolderError(f"cannot write to {self.path}: {error.strerror}") from error
         return state, rows
@@ -133,14 +134,10 @@ class RunFolder:
             there, here = (", ".join(f"{name}={c.get(name)!r}" for name in names) for c in (saved, self.config))
             raise RunFolderError(f"the run in {self.path} has {there}, and cannot go on with {here}")
 
-    def _read(self, step: int) -> list[Row]:
-        """The rows up to a step; what a killed run wrote after its last checkpoint is left out."""
-        rows, trained = [], 0
-        try:
-            lines = self.metrics.read_text(encoding="utf-8").splitlines()
-        except OSError:
-            lines = []
-        for line in lines:
+    def _read(self, step: int) -> tuple[list[Row], int]:
+        """The rows up to a step, and the bytes they take; what a killed run wrote after its checkpoint comes later."""
+        rows, size, trained = [], 0, 0
+        for line in self.metrics.read_bytes().splitlines(keepends=True) if self.metrics.exists() else []:
             try:
                 row = json.loads(line)
             except ValueError:  # the last line of a run that was killed while it wrote
@@ -148,12 +145,8 @@ class RunFolder:
             if row["step"] > step:
                 break
             rows.append(row)
+            size += len(line)
             trained = row["step"]
         if trained < step:
             raise RunFolderError(f"{self.metrics} ends at step {trained}, before the checkpoint of step {step}")
-        return rows
-
-    def _cut(self, rows: list[Row]) -> None:
-        unfinished = self.metrics.with_name(".metrics.jsonl.unfinished")
-        unfinished.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-        os.replace(unfinished, self.metrics)
+        return rows, size

@@ -1,0 +1,307 @@
+"""A run that is killed, stopped or refused loses nothing, and goes on to the very same end."""
+
+import json
+import multiprocessing
+import os
+import pathlib
+import random
+import re
+import resource
+import shutil
+import signal
+import time
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from jaxrnn import training
+
+from .task import BATCH, HIDDEN, OPTIMIZER, batches, fit, loss, make, rows
+
+STEPS, EVERY = 300, 50
+_PROCESSES = multiprocessing.get_context("forkserver")
+_PROCESSES.set_forkserver_preload(["tests.training.task", "orbax.checkpoint"])
+
+
+def slowly(start, stop):
+    time.sleep(0.02)
+    return batches(start, stop)
+
+
+def train(path):
+    """What a process does that is going to be killed."""
+    run(training.RunFolder(path, {"of": "the test"}, every=EVERY, resume=True), slowly)
+
+
+def run(folder, source=batches, steps=STEPS):
+    return training.fit(
+        loss,
+        make(),
+        OPTIMIZER,
+        source,
+        steps,
+        carry=np.zeros((BATCH, HIDDEN), np.float32),
+        key=jax.random.key(7),
+        chunk=10,
+        folder=folder,
+        evaluate=lambda params: {"bias": params["out"]["bias"][0]},
+        evaluate_every=EVERY,
+    )
+
+
+def like(params=None):
+    params = make() if params is None else params
+    return jax.eval_shape(
+        lambda: training.initial_state(params, OPTIMIZER, np.zeros((BATCH, HIDDEN), np.float32), jax.random.key(7))
+    )
+
+
+def content(folder):
+    """Every file's bytes."""
+    return {str(path): path.read_bytes() for path in sorted(pathlib.Path(folder).rglob("*")) if path.is_file()}
+
+
+def outcome(path):
+    """Parameters, optimiser, state and key at the end, and the metrics without their seconds."""
+    state = training.RunFolder(path).load(like())
+    leaves = [a if a.dtype != jax.random.key(0).dtype else jax.random.key_data(a) for a in jax.tree.leaves(state)]
+    return [np.asarray(leaf).tobytes() for leaf in leaves], without_seconds(pathlib.Path(path) / "metrics.jsonl")
+
+
+def without_seconds(metrics):
+    lines = [json.loads(line) for line in metrics.read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name != "seconds"} for line in lines]
+
+
+@pytest.fixture(scope="module")
+def never_killed(tmp_path_factory):
+    path = tmp_path_factory.mktemp("never") / "run"
+    process = _PROCESSES.Process(target=train, args=(path,))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+    return outcome(path)
+
+
+def kill_at(process, moment):
+    """Kill when `moment()` says so; whether the process had not ended by itself."""
+    while process.is_alive() and not moment():
+        time.sleep(0.0005)
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    return process.exitcode == -signal.SIGKILL
+
+
+def test_killed_at_any_moment_and_resumed(tmp_path, never_killed):
+    """24 kills, half of them while a checkpoint is being written; a run that ends is followed by a new one."""
+    chance, kills, begun = random.Random(0), 0, [tmp_path / "0"]
+    inside = 0
+    while kills < 24:
+        path = begun[-1]
+        process = _PROCESSES.Process(target=train, args=(path,))
+        process.start()
+        unfinished = path / "checkpoints" / ".unfinished"
+        if kills % 2:
+            delay = chance.uniform(0, 0.03)  # a write takes about so long
+            seen = []
+
+            def moment(unfinished=unfinished, delay=delay, seen=seen):
+                if unfinished.exists() and not seen:
+                    seen.append(time.monotonic())
+                return seen and time.monotonic() - seen[0] >= delay
+        else:
+            metrics, size = path / "metrics.jsonl", None
+            while process.is_alive() and (size is None or metrics.stat().st_size == size):
+                size = metrics.stat().st_size if metrics.exists() else None
+                time.sleep(0.001)
+            deadline = time.monotonic() + chance.uniform(0, 0.5)
+
+            def moment(deadline=deadline):
+                return time.monotonic() >= deadline
+
+        if kill_at(process, moment):
+            kills += 1
+            inside += unfinished.exists()
+        else:
+            begun.append(tmp_path / str(len(begun)))
+    assert inside >= 3
+    for path in begun:
+        run(training.RunFolder(path, {"of": "the test"}, every=EVERY, resume=True))
+        assert outcome(path) == never_killed
+
+
+def test_a_finished_run_resumes_to_itself(tmp_path):
+    first = run(training.RunFolder(tmp_path / "run"))
+    before = content(tmp_path)
+    again = run(training.RunFolder(tmp_path / "run", resume=True))
+    assert again.ended == "finished"
+    assert again.history == first.history
+    assert again.evaluations == first.evaluations
+    assert content(tmp_path) == before
+
+
+def test_a_stopped_run_stays_stopped(tmp_path):
+    def stop(evaluations):
+        return len(evaluations) == 2
+
+    options = {"stop": stop, "evaluate": lambda params: {"value": 1.0}, "evaluate_every": 10}
+    first = fit(folder=training.RunFolder(tmp_path / "run"), **options)
+    again = fit(folder=training.RunFolder(tmp_path / "run", resume=True), **options)
+    assert (first.ended, again.ended) == ("stopped", "stopped")
+    assert rows(again) == rows(first)
+
+
+def test_the_newest_checkpoints_are_kept(tmp_path):
+    run(training.RunFolder(tmp_path, every=50, keep=3))
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["00000200", "00000250", "00000300"]
+
+
+def test_a_key_of_another_kind_comes_back(tmp_path):
+    key, carry = jax.random.key(3, impl="rbg"), np.zeros((BATCH, HIDDEN), np.float32)
+    folder = training.RunFolder(tmp_path)
+    training.fit(loss, make(), OPTIMIZER, batches, 10, chunk=10, carry=carry, key=key, folder=folder)
+    shapes = jax.eval_shape(lambda: training.initial_state(make(), OPTIMIZER, carry, key))
+    loaded = folder.load(shapes).key
+    assert jax.random.key_impl(loaded) == jax.random.key_impl(key)
+    np.testing.assert_array_equal(jax.random.key_data(loaded), jax.random.key_data(key))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    path = tmp_path_factory.mktemp("finished") / "run"
+    run(training.RunFolder(path, {"cell": "gru"}, every=EVERY), steps=100)
+    return path
+
+
+@pytest.fixture
+def copy(finished, tmp_path):
+    return pathlib.Path(shutil.copytree(finished, tmp_path / "copy"))
+
+
+def refuse(path, error, message, config=None, steps=100):
+    """Resuming raises, in one line, and touches nothing."""
+    before = content(path)
+    with pytest.raises(error, match=message) as info:
+        run(training.RunFolder(path, {"cell": "gru"} if config is None else config, resume=True), steps=steps)
+    assert "\n" not in str(info.value)
+    assert content(path) == before
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "empty", "delete"])
+def test_every_damaged_file_is_found(copy, damage):
+    newest = copy / "checkpoints" / "00000100"
+    for file in [path for path in newest.rglob("*") if path.is_file()]:
+        good = file.read_bytes()
+        if not good:
+            continue
+        bad = {"flip": good[: len(good) // 2] + bytes([good[len(good) // 2] ^ 1]) + good[len(good) // 2 + 1 :],
+               "truncate": good[: len(good) // 2], "empty": b"", "delete": None}[damage]  # fmt: skip
+        file.unlink()
+        if bad is not None:
+            file.write_bytes(bad)
+        refuse(copy, training.CheckpointError, "is damaged")
+        file.write_bytes(good)
+    assert run(training.RunFolder(copy, {"cell": "gru"}, resume=True), steps=100).ended == "finished"
+
+
+def test_a_folder_that_is_no_checkpoint(copy):
+    shutil.rmtree(copy / "checkpoints")
+    (copy / "checkpoints" / "00000100").mkdir(parents=True)
+    (copy / "checkpoints" / "00000100" / "notes.txt").write_text("mine")
+    refuse(copy, training.CheckpointError, "is damaged or no checkpoint of ours")
+
+
+def test_another_config(copy):
+    message = r"has cell='gru', seed=None, and cannot go on with cell='lstm', seed=3"
+    refuse(copy, training.RunFolderError, message, {"cell": "lstm", "seed": 3})
+
+
+def test_another_model(copy):
+    wide = training.RunFolder(copy, {"cell": "gru"})
+    params = make() | {"more": np.zeros(3, np.float32)}
+    message = r"is of another model: it has nothing as opt_state\.1\.0\.mu\.more, expected float32\[3\]"
+    with pytest.raises(training.CheckpointError, match=message):
+        wide.load(like(params))
+
+
+def test_metrics_that_end_before_the_checkpoint(copy):
+    (copy / "metrics.jsonl").write_text("".join((copy / "metrics.jsonl").read_text().splitlines(keepends=True)[:30]))
+    refuse(copy, training.RunFolderError, "ends at step 30, before the checkpoint of step 100")
+
+
+def test_a_folder_that_holds_another_run(copy):
+    before = content(copy)
+    with pytest.raises(training.RunFolderError, match="already holds a run: resume it, or name another folder"):
+        run(training.RunFolder(copy, {"cell": "gru"}))
+    assert content(copy) == before
+
+
+def test_nothing_to_load(tmp_path):
+    with pytest.raises(training.CheckpointError, match="holds no checkpoint"):
+        training.RunFolder(tmp_path).load(like())
+
+
+def test_a_checkpoint_can_be_gone_back_on(copy):
+    """What to do about a damaged one: remove it, and resume from the one before."""
+    whole = outcome(copy)
+    shutil.rmtree(copy / "checkpoints" / "00000100")
+    run(training.RunFolder(copy, {"cell": "gru"}, every=EVERY, resume=True), steps=100)
+    assert outcome(copy) == whole
+
+
+def wide_run(path, largest_file=None, errors=None, steps=STEPS):
+    """With a parameter that makes a large file; perhaps where no large file can be written."""
+    if largest_file is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
+    params = make() | {"wide": jax.random.normal(jax.random.key(0), (100_000,))}
+    folder = training.RunFolder(path, every=EVERY, resume=True)
+    carry = np.zeros((BATCH, HIDDEN), np.float32)
+    try:
+        training.fit(loss, params, OPTIMIZER, batches, steps, carry=carry, chunk=10, folder=folder)
+    except (training.CheckpointError, training.RunFolderError) as error:
+        errors.put((type(error).__name__, str(error)))
+
+
+@pytest.mark.parametrize(
+    ("largest_file", "error", "message"),
+    [
+        (200_000, "CheckpointError", r"cannot write the checkpoint of step 100 to .*; the last good one is of step 50"),
+        (2_000, "RunFolderError", r"cannot write to .*metrics.jsonl: File too large"),
+    ],
+)
+def test_a_full_disk(tmp_path, largest_file, error, message):
+    """Writes that really fail: no file of the process may be larger than `largest_file`."""
+    path = tmp_path / "run"
+    wide_run(path, steps=EVERY)
+    saved = content(path / "checkpoints")
+    errors = _PROCESSES.Queue()
+    process = _PROCESSES.Process(target=wide_run, args=(path, largest_file, errors))
+    process.start()
+    raised = errors.get(timeout=120)
+    process.join()
+    assert raised[0] == error
+    assert re.fullmatch(message, raised[1])
+    assert content(path / "checkpoints") == saved
+    for folder in (path, tmp_path / "never"):
+        wide_run(folder)
+    ends = [without_seconds(folder / "metrics.jsonl") for folder in (path, tmp_path / "never")]
+    assert ends[0] == ends[1]
+    assert len(ends[0]) == STEPS
+
+
+def test_an_unwritable_folder(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(training.RunFolderError, match="cannot write to"):
+        run(training.RunFolder(tmp_path / "file" / "run"))
+
+
+def test_sgd_has_a_checkpoint_too(tmp_path):
+    """An optimiser state without arrays."""
+    optimizer = optax.sgd(0.1)
+    carry = np.zeros((BATCH, HIDDEN), np.float32)
+    for resume in (False, True):
+        folder = training.RunFolder(tmp_path, resume=resume)
+        result = training.fit(loss, make(), optimizer, batches, 10, chunk=10, carry=carry, folder=folder)
+    assert result.ended == "finished"
