@@ -48,9 +48,9 @@ def unroll(
         more forward pass. None keeps every step.
       return_states: give all states, (T, *batch, ...) per leaf, in place of the outputs.
 
-    On a mesh, shard xs over batch axes and leave the axes Auto (`axis_types=(AxisType.Auto,)`). Under the Explicit axes
-    that `jax.make_mesh` makes by default, and under `jax.shard_map`, give a state sharded as xs is: the default one is
-    not, and `lax.scan` raises a TypeError about its carry.
+    On a mesh, shard xs over batch axes: under `jax.shard_map`, or under `jax.jit` with Auto axes
+    (`axis_types=(AxisType.Auto,)`). Under the Explicit axes that `jax.make_mesh` makes by default, give a state sharded
+    as xs is: the default one is not, and `lax.scan` raises a TypeError about its carry.
 
     Returns:
       The final state, and ys (T, *batch, R) or all states.
@@ -135,6 +135,7 @@ def _unroll(
     else:
         expected = jax.eval_shape(lambda p: cell.initial_state(p, batch_shape), params)
         check_tree_like("state", state, expected, f"for xs of shape {xs.shape}")
+    state = _vary_with(state, (params, xs, lengths))
 
     def step(state: State, inputs: tuple[Array, Array | None]) -> tuple[State, Any]:
         x, active = inputs
@@ -152,6 +153,18 @@ def _unroll(
         return lax.scan(step, state, (xs, active), reverse=reverse)
     segment = _root(xs.shape[0]) if isinstance(checkpoint, str) else int(checkpoint)
     return _scan_segments(step, state, (xs, active), segment, reverse)
+
+
+def _vary_with(state: State, others: Any) -> State:
+    """Under `shard_map`, the state as one that differs between devices if anything else does: a scan's carry must."""
+
+    def varying(a: Array) -> frozenset[str]:
+        return jax.typeof(a).manual_axis_type.varying
+
+    axes = frozenset().union(*(varying(leaf) for leaf in jax.tree.leaves((state, others))))
+    if not axes:
+        return state
+    return jax.tree.map(lambda a: lax.pcast(a, tuple(axes - varying(a)), to="varying"), state)
 
 
 def _active(lengths: Array, steps: int) -> Array:

@@ -31,13 +31,13 @@ class Config:
     dropout: float = 0.0
     batch: int = 32
     length: int = 64
-    steps: int = 2000
-    lr: float = 4e-3
+    steps: int = 1200
+    lr: float = 1.6e-2
     warmup: int = 50
     weight_decay: float = 0.0
     clip: float = 1.0
     accumulate: int = 1
-    evaluate_every: int = 500
+    evaluate_every: int = 200
     patience: int | None = None
     split: tuple[float, ...] = (90.0, 5.0, 5.0)
     seed: int = 0
