@@ -84,38 +84,40 @@ def _add_train(commands: Any) -> None:
         argument_default=argparse.SUPPRESS,  # what is not given comes from the preset
     )
     parser.set_defaults(command=_train)
-    default = Config()
     text = parser.add_argument_group("text")
     text.add_argument("--text", metavar="PATH", help="a UTF-8 file, or a folder of them (default: Python's library)")
+    text.add_argument("--split", type=_split, metavar="A/B/C", help="train/validation/test in percent (90/5/5)")
     text.add_argument(
-        "--split", type=_split, metavar="A/B/C", help="train/validation/test in percent (default: 90/5/5)"
-    )
-    model = parser.add_argument_group("model")
-    model.add_argument(
         "--preset",
         choices=PRESETS,
         default="minute",
-        help="where the defaults come from, by time on two cores (minute)",
+        help="where all defaults below come from, by time on two cores (minute, whose values are shown)",
     )
-    model.add_argument("--cell", choices=CELLS, help=f"kind of cell ({default.cell})")
-    _number(model, "hidden", "units of a layer", "H")
-    _number(model, "layers", "layers of cells", "L")
-    model.add_argument("--embedding", type=_run.natural, metavar="E", help="features of a character; 0: one-hot")
-    model.add_argument("--tied", action=argparse.BooleanOptionalAction, help="read out by the embedding's weight")
-    model.add_argument("--dropout", type=_fraction, metavar="P", help="of what goes into each layer and the read-out")
+    model = parser.add_argument_group("model")
+    model.add_argument("--cell", choices=CELLS, help="kind of cell (lstm)")
+    model.add_argument("--tied", action=argparse.BooleanOptionalAction, help="read out by the embedding's weight (no)")
+    _option(model, "hidden", _run.positive, "H", "units of a layer")
+    _option(model, "layers", _run.positive, "L", "layers of cells")
+    _option(model, "embedding", _run.natural, "E", "features of a character; 0: one-hot")
+    _option(model, "dropout", _fraction, "P", "of what goes into each layer and the read-out")
     fit = parser.add_argument_group("training")
-    _number(fit, "steps", "steps of Adam", "N")
-    _number(fit, "batch", "parallel streams", "B")
-    _number(fit, "length", "characters of a stream a step, and so how far gradients reach", "T")
-    fit.add_argument("--lr", type=_positive_float, metavar="R", help="peak learning rate; it falls to 0 as a cosine")
-    fit.add_argument("--warmup", type=_run.natural, metavar="N", help="steps until the peak")
-    fit.add_argument("--weight-decay", type=_non_negative, metavar="D", help="decoupled, of matrices")
-    fit.add_argument("--clip", type=_positive_float, metavar="NORM", help="largest norm of the gradient")
-    _number(fit, "accumulate", "parts of the batch, one after the other, for batches that do not fit", "N")
-    fit.add_argument("--seed", type=_run.natural, metavar="S", help="of parameters, dropout and stream positions")
+    _option(fit, "steps", _run.positive, "N", "steps of Adam")
+    _option(fit, "batch", _run.positive, "B", "parallel streams")
+    _option(fit, "length", _run.positive, "T", "characters of a stream a step, and so how far gradients reach")
+    _option(fit, "lr", _positive_float, "R", "peak learning rate; it falls to 0 as a cosine")
+    _option(fit, "warmup", _run.natural, "N", "steps until the peak")
+    _option(fit, "weight-decay", _non_negative, "D", "decoupled, of matrices")
+    _option(fit, "clip", _positive_float, "NORM", "largest norm of the gradient")
+    _option(fit, "accumulate", _run.positive, "N", "parts of the batch, one after the other, if it does not fit")
+    _option(fit, "seed", _run.natural, "S", "of parameters, dropout and stream positions")
     watch = parser.add_argument_group("on the way")
-    _number(watch, "evaluate-every", "steps between evaluations", "N")
-    _number(watch, "patience", "evaluations without a better one until the run stops (never)", "N")
+    _option(watch, "evaluate-every", _run.positive, "N", "steps between evaluations")
+    watch.add_argument(
+        "--patience",
+        type=_run.positive,
+        metavar="N",
+        help="evaluations without a better one until the run stops (never)",
+    )
     watch.add_argument("--watch", type=_run.positive, metavar="N", help="print N sampled characters at each evaluation")
     output = parser.add_argument_group("output")
     _add_folder(output, "--out", "folder of the run")
@@ -132,12 +134,10 @@ def _add_train(commands: Any) -> None:
     scale.add_argument("--distributed", action="store_true", help="find the processes through the cluster manager")
 
 
-def _number(group: Any, name: str, what: str, metavar: str) -> None:
-    """An option that takes an int of at least 1; its default is the preset's."""
+def _option(group: Any, name: str, kind: Any, metavar: str, what: str) -> None:
+    """A field of the configuration."""
     value = getattr(Config(), name.replace("-", "_"))
-    group.add_argument(
-        f"--{name}", type=_run.positive, metavar=metavar, help=what if value is None else f"{what} ({value})"
-    )
+    group.add_argument(f"--{name}", type=kind, metavar=metavar, help=f"{what} ({value:g})")
 
 
 def _add_sample(commands: Any) -> None:
