@@ -66,7 +66,7 @@ def train(
     """Train on the first part of the corpus, with an eye on the second."""
     model = config.model(corpus.vocabulary)
     validation = corpus.part("validation")
-    evaluates = len(validation) > config.batch
+    evaluates = len(validation) > 0
 
     def evaluate(params: Any) -> dict[str, float]:
         loss = parallel_loss(model, params, validation, config.batch)
@@ -87,7 +87,7 @@ def train(
         mesh=mesh,
         folder=folder,
         evaluate=evaluate if evaluates else None,
-        evaluate_every=config.evaluate_every,
+        evaluate_every=config.evaluate_every if evaluates else None,
         stop=training.early_stopping("validation_loss", config.patience) if config.patience else None,
         on_chunk=on_chunk,
     )

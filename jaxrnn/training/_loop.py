@@ -106,14 +106,18 @@ def fit(
 
     Raises:
       NonFiniteLossError: names the step; checkpoints stay as they were, the result so far is in its `result`.
-      ValueError: intervals that chunk does not divide, batches of wrong shapes, a loss that is no scalar.
+      ValueError: intervals that chunk does not divide, evaluate_every or stop without evaluate, batches of wrong shapes,
+        a loss that is no scalar.
       TypeError: what loss returns is not (value, (carry, metrics)).
       RunFolderError, CheckpointError: see `RunFolder`.
 
     Example: see `jaxrnn.training`.
     """
     _check_intervals(steps, chunk, accumulate, evaluate_every, folder)
-    run = _begin(loss, params, optimizer, batches, steps, carry, key, chunk, accumulate, mesh, folder)
+    if evaluate is None and (evaluate_every is not None or stop is not None):
+        raise ValueError("evaluate_every and stop need evaluate, which is None")
+    run = _Run(loss, optimizer, batches, steps, chunk, accumulate, mesh)
+    run.begin(params, carry, jax.random.key(0) if key is None else key, folder)
     with _interruptible() as interrupted, _bar(steps, run.step, progress) as bar:
         ended = run.ended(stop)
         while not ended:
@@ -167,12 +171,27 @@ class _Run:
     chunk: int
     accumulate: int
     mesh: Mesh | None
-    state: TrainState
-    step: int
-    history: list[Row]
-    evaluations: list[Row]
-    began: float  # on the clock of perf_counter, less the seconds of the runs before
+    state: TrainState = dataclasses.field(init=False)
+    step: int = dataclasses.field(init=False)
+    history: list[Row] = dataclasses.field(init=False)
+    evaluations: list[Row] = dataclasses.field(init=False)
+    began: float = dataclasses.field(init=False)  # on the clock of perf_counter, less the seconds of the runs before
     ahead: Any = None  # the next chunk's batches
+
+    def begin(self, params: Any, carry: Any, key: Array, folder: RunFolder | None) -> None:
+        """Stand at the first step, or where the folder says that the run is."""
+        if self.mesh or self.accumulate > 1:
+            check_divisible("carry", carry, 0, self.mesh, self.accumulate)
+        begin = functools.partial(_initial_copy, params, self.optimizer, carry, key)
+        state, rows = folder.open(jax.eval_shape(begin), self.mesh) if folder else (None, [])
+        if state is None:
+            state = begin()
+            state = place(state, self.mesh, REPLICATED)._replace(carry=place(state.carry, self.mesh, BATCH))
+        self.state = state
+        self.step = int(state.step)
+        self.history = [row for row in rows if "loss" in row]
+        self.evaluations = [row for row in rows if "loss" not in row]
+        self.began = time.perf_counter() - (rows[-1]["seconds"] if rows else 0)
 
     def advance(self) -> tuple[list[Row], Row | None]:
         """Run a chunk: the rows of its steps, as far as they are finite, and the first that is not."""
@@ -215,10 +234,8 @@ class _Run:
 
     def latest(self) -> dict[str, str]:
         """For the bar."""
-        rows = [self.history[-1], *self.evaluations[-1:]]
-        shown = ("loss", *(self.evaluations[-1] if self.evaluations else ()))
-        values = {name: row[name] for row in rows for name in shown if name in row and name not in ("step", "seconds")}
-        return {name: f"{value:.3g}" for name, value in values.items()}
+        values = {"loss": self.history[-1]["loss"], **(self.evaluations[-1] if self.evaluations else {})}
+        return {name: f"{value:.3g}" for name, value in values.items() if name not in ("step", "seconds")}
 
     def result(self, ended: Ended) -> Result:
         return Result(self.state, self.history, self.evaluations, ended)
@@ -235,43 +252,6 @@ class _Run:
         if self.mesh or self.accumulate > 1:
             check_divisible("a chunk of batches", batches, 1, self.mesh, self.accumulate)
         return place(batches, self.mesh, CHUNK)
-
-
-def _begin(
-    loss: Loss,
-    params: Any,
-    optimizer: optax.GradientTransformation,
-    batches: Batches,
-    steps: int,
-    carry: Any,
-    key: Array | None,
-    chunk: int,
-    accumulate: int,
-    mesh: Mesh | None,
-    folder: RunFolder | None,
-) -> _Run:
-    """The run at its first step, or where its folder says that it is."""
-    if mesh or accumulate > 1:
-        check_divisible("carry", carry, 0, mesh, accumulate)
-    begin = functools.partial(_initial_copy, params, optimizer, carry, jax.random.key(0) if key is None else key)
-    state, rows = folder.open(jax.eval_shape(begin), mesh) if folder else (None, [])
-    if state is None:
-        state = begin()
-        state = place(state, mesh, REPLICATED)._replace(carry=place(state.carry, mesh, BATCH))
-    return _Run(
-        loss,
-        optimizer,
-        batches,
-        steps,
-        chunk,
-        accumulate,
-        mesh,
-        state,
-        step=int(state.step),
-        history=[row for row in rows if "loss" in row],
-        evaluations=[row for row in rows if "loss" not in row],
-        began=time.perf_counter() - (rows[-1]["seconds"] if rows else 0),
-    )
 
 
 @functools.partial(jax.jit, static_argnames="optimizer")

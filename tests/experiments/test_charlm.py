@@ -470,6 +470,8 @@ def test_bad_runs_are_one_line(text, trained, tmp_path, capsys):
         (["--out", str(trained), "--resume"], "has steps=150, and cannot go on with steps=2000"),
         (["--tied"], "--tied needs --embedding as wide as --hidden: got 5 and 12"),
         (["--accumulate", "3"], "--batch must be a multiple of --accumulate times the number of devices"),
+        (["--split", "99.95/0.05/0"], "the validation part has 6 characters, too few for 8 streams"),
+        (["--split", "100/0/0", "--patience", "2"], "the validation part has 0 characters"),
         (["--processes", "2"], "--coordinator, --processes and --process-id go together"),
     ]
     before = {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()}

@@ -181,6 +181,8 @@ BAD = {
         ValueError,
         "evaluate_every must be a multiple of chunk=10, got 15",
     ),
+    "evaluate_every alone": ({"evaluate_every": 10}, ValueError, "evaluate_every and stop need evaluate"),
+    "stop alone": ({"stop": bool}, ValueError, "evaluate_every and stop need evaluate"),
     "a metric's name": (
         {"loss": lambda p, c, b, k: (p["out"]["bias"].sum(), (c, {"step": 1.0}))},
         ValueError,
