@@ -185,9 +185,6 @@ def _train(arguments: argparse.Namespace) -> int:
         raise _run.UserError("--batch must be a multiple of --accumulate times the number of devices")
     text = given.get("text")
     corpus = corpora.make_corpus(corpora.read_text(text), config.split)
-    validation = len(corpus.part("validation"))
-    if 0 < validation <= config.batch or (config.patience and not validation):
-        raise _run.UserError(f"the validation part has {validation} characters, too few for {config.batch} streams")
     described = {
         **dataclasses.asdict(config),
         "vocabulary": corpus.vocabulary,

@@ -12,6 +12,7 @@ from jax import Array
 
 from jaxrnn import training
 
+from .._run import UserError
 from .corpus import Corpus, streams
 from .evaluate import cross_entropy, figures, parallel_loss
 from .model import CharModel
@@ -63,10 +64,18 @@ PRESETS = {
 def train(
     config: Config, corpus: Corpus, folder: training.RunFolder, mesh: Any, on_chunk: training.OnChunk
 ) -> training.Result:
-    """Train on the first part of the corpus, with an eye on the second."""
+    """Train on the first part of the corpus, with an eye on the second.
+
+    Raises:
+      UserError: a part is too short.
+    """
     model = config.model(corpus.vocabulary)
+    batches = streams(corpus.part("train"), config.batch, config.length, config.seed)
     validation = corpus.part("validation")
     evaluates = len(validation) > 0
+    if (evaluates and len(validation) <= config.batch) or (config.patience and not evaluates):
+        count = len(validation)
+        raise UserError(f"the validation part has {count} characters, too few for {config.batch} streams")
 
     def evaluate(params: Any) -> dict[str, float]:
         loss = parallel_loss(model, params, validation, config.batch)
@@ -78,7 +87,7 @@ def train(
         functools.partial(loss, model),
         params,
         config.optimizer(),
-        streams(corpus.part("train"), config.batch, config.length, config.seed),
+        batches,
         config.steps,
         carry=model.initial_state(params, (config.batch,)),
         key=key_train,
