@@ -106,8 +106,8 @@ def fit(
 
     Raises:
       NonFiniteLossError: names the step; checkpoints stay as they were, the result so far is in its `result`.
-      ValueError: intervals that chunk does not divide, evaluate_every or stop without evaluate, batches of wrong shapes,
-        a loss that is no scalar.
+      ValueError: intervals that chunk does not divide, evaluate_every or stop without evaluate, batches of wrong
+        shapes, a loss that is no scalar.
       TypeError: what loss returns is not (value, (carry, metrics)).
       RunFolderError, CheckpointError: see `RunFolder`.
 
