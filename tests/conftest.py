@@ -5,6 +5,7 @@ import pathlib
 import jax
 import pytest
 
+_AS_USERS_DO = ("test_parity", "test_torch", "test_unroll")
 _STANDARD = ("experiments", "training", "README.md")  # Optax itself needs standard promotion
 
 
@@ -16,6 +17,17 @@ def _strict(request):
     else:
         with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
             yield
+
+
+@pytest.fixture(autouse=True)
+def _compile_quickly(request):
+    """Most of the tests' time is compilation; those of rounding errors and of memory compile as users do."""
+    if pathlib.Path(request.node.path).stem in _AS_USERS_DO:
+        yield
+        return
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture
