@@ -2,12 +2,17 @@
 
 import argparse
 import contextlib
+import json
 import os
 import pathlib
+import shutil
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from jaxrnn import training
 
 INTERRUPTED = 128 + signal.SIGINT  # the exit status that a shell expects after Ctrl-C
 
@@ -32,6 +37,24 @@ def exit_status(program: str, main: Callable[[], int]) -> int:
         return INTERRUPTED
 
 
+@contextlib.contextmanager
+def training_errors(name: str) -> Iterator[None]:
+    """What `training.fit` raises about the run called `name`, as errors for its user."""
+    try:
+        yield
+    except training.NonFiniteLossError as error:
+        raise RunError(f"{name}: {error}") from error
+    except (training.RunFolderError, training.CheckpointError) as error:
+        raise UserError(str(error)) from error
+
+
+def output_options(parser: argparse.ArgumentParser, default: str) -> None:
+    """Add --out and --overwrite."""
+    output = parser.add_argument_group("output")
+    output.add_argument("--out", default=default, metavar="DIR", help=f"folder for the files (default: {default})")
+    output.add_argument("--overwrite", action="store_true", help="replace an earlier run's files in DIR")
+
+
 def positive(text: str) -> int:
     """An argparse type: an int of at least 1."""
     return _at_least(text, 1)
@@ -40,6 +63,14 @@ def positive(text: str) -> int:
 def natural(text: str) -> int:
     """An argparse type: an int of at least 0."""
     return _at_least(text, 0)
+
+
+def seed(text: str) -> int:
+    """An argparse type: what `jax.random.key` tells apart, an int of 32 bits."""
+    value = _at_least(text, 0)
+    if value >= 2**32:
+        raise argparse.ArgumentTypeError(f"expected a whole number below 2**32, got {text!r}")
+    return value
 
 
 def _at_least(text: str, minimum: int) -> int:
@@ -53,7 +84,7 @@ def _at_least(text: str, minimum: int) -> int:
 
 
 def prepare_folder(path: str, names: Iterable[str], overwrite: bool) -> pathlib.Path:
-    """The folder for a run's files, made if need be; files of `names` there are replaced only if `overwrite`."""
+    """The folder for a run's files, made if need be; what `names` there are is removed only if `overwrite`."""
     folder = pathlib.Path(path)
     try:
         present = [folder / name for name in names if (folder / name).exists()]
@@ -61,7 +92,7 @@ def prepare_folder(path: str, names: Iterable[str], overwrite: bool) -> pathlib.
             raise UserError(f"{folder} already holds a run; name another folder with --out, or pass --overwrite")
         folder.mkdir(parents=True, exist_ok=True)
         for file in present:
-            file.unlink()
+            shutil.rmtree(file) if file.is_dir() else file.unlink()
     except OSError as error:
         raise UserError(f"cannot write to {folder}: {error.strerror}") from error
     return folder
@@ -76,6 +107,12 @@ def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def write_json(path: pathlib.Path, value: Any) -> None:
+    """The value as an indented JSON file, whole or not at all."""
+    with replacing(path) as unfinished:
+        unfinished.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 @contextlib.contextmanager

@@ -67,7 +67,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     network.add_argument("--layers", type=_run.positive, default=1, metavar="L", help="layers of cells (default: 1)")
     training = parser.add_argument_group("training")
     training.add_argument("--steps", type=_run.positive, default=6000, metavar="N", help="Adam steps (default: 6000)")
-    training.add_argument("--seed", type=_run.natural, default=0, metavar="S", help="the first seed (default: 0)")
+    training.add_argument("--seed", type=_run.seed, default=0, metavar="S", help="the first seed (default: 0)")
     training.add_argument(
         "--seeds", type=_run.positive, default=1, metavar="N", help="train seeds S to S+N-1 at once (default: 1)"
     )
@@ -75,9 +75,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     data.add_argument("--csv", metavar="FILE", help="a CSV file with a header row, then one row a time step")
     data.add_argument("--column", metavar="NAME[,NAME]", help="the columns to forecast, together")
     data.add_argument("--horizon", type=_run.positive, metavar="N", help="steps ahead to forecast (default: 10)")
-    output = parser.add_argument_group("output")
-    output.add_argument("--out", default="runs/sine", metavar="DIR", help="folder for the files (default: runs/sine)")
-    output.add_argument("--overwrite", action="store_true", help="replace an earlier run's files in DIR")
+    _run.output_options(parser, "runs/sine")
     arguments = parser.parse_args(argv)
     if (arguments.csv is None) != (arguments.column is None):
         parser.error("--csv and --column go together")
@@ -167,8 +165,7 @@ def _save_summary(file: pathlib.Path, arguments: argparse.Namespace, trained: Tr
         "compile_seconds": trained.compile_seconds,
         "train_seconds": trained.train_seconds,
     }
-    with _run.replacing(file) as path:
-        path.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    _run.write_json(file, summary)
 
 
 def _last_losses(trained: Trained) -> np.ndarray:
