@@ -61,7 +61,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     network.add_argument("--cell", choices=[*CELLS, "all"], default="all", help="kind of cell (default: all)")
     network.add_argument("--hidden", type=_run.positive, default=128, metavar="H", help="hidden units (default: 128)")
     fitting = parser.add_argument_group("training")
-    fitting.add_argument("--epochs", type=_run.positive, default=60, metavar="N", help="epochs (default: 60)")
+    fitting.add_argument("--epochs", type=_run.positive, default=40, metavar="N", help="epochs (default: 40)")
     fitting.add_argument(
         "--seed", type=_run.seed, default=0, metavar="S", help="of initialisation and order (default: 0)"
     )

@@ -1,6 +1,7 @@
 """A recurrent network whose last state is read out as a digit, and the gradient along its sequence."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -63,8 +64,7 @@ class CrossEntropy:
     ) -> tuple[Array, tuple[None, dict[str, Array]]]:
         """The mean over the batch, and how many of it are right."""
         logits = self.model.logits(params, batch.xs)
-        loss = optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels).mean()
-        return loss, (carry, {"accuracy": accuracy(logits, batch.labels)})
+        return _cross_entropies(logits, batch.labels).mean(), (carry, {"accuracy": accuracy(logits, batch.labels)})
 
 
 def accuracy(logits: Array, labels: Array | np.ndarray) -> Array:
@@ -73,10 +73,18 @@ def accuracy(logits: Array, labels: Array | np.ndarray) -> Array:
 
 
 def gradient_norms(model: Classifier, params: dict[str, Any], examples: Examples) -> dict[str, np.ndarray]:
-    """‖∂ℓ/∂h_t‖ for t = 1 … T, (T,), mean over the examples; of an LSTM also ‖∂ℓ/∂c_t‖.
+    """‖∂ℓ/∂h_t‖ for t = 1 … T, (T,), mean over the examples; of an LSTM also ‖∂ℓ/∂c_t‖. ℓ is an example's loss."""
+    gradients = jax.tree.leaves(_state_gradients(model, params, examples))
+    norms = [np.asarray(jnp.linalg.norm(gradient, axis=-1).mean(axis=-1)) for gradient in gradients]
+    return dict(zip(("h", "c"), norms, strict=False))
 
-    ℓ is one example's loss. A derivative with respect to an intermediate state is that with respect to something added
-    to it: the states are perturbed by zeros at every step, and one backward pass gives all the derivatives.
+
+@functools.partial(jax.jit, static_argnums=0)
+def _state_gradients(model: Classifier, params: dict[str, Any], examples: Examples) -> Any:
+    """The derivatives of each example's loss with respect to its states: leaves (T, N, H).
+
+    The derivative with respect to an intermediate state is that with respect to something added to it: zeros are added
+    at every step, and one backward pass gives all the derivatives.
     """
     xs = jnp.swapaxes(examples.xs, 0, 1)
     initial = model.cell.initial_state(params["cell"], xs.shape[1:-1])
@@ -87,10 +95,10 @@ def gradient_norms(model: Classifier, params: dict[str, Any], examples: Examples
             return jax.tree.map(jnp.add, model.cell.step(params["cell"], state, x), perturbation), None
 
         state, _ = lax.scan(step, initial, (xs, perturbations))
-        logits = model.read_out(params, state)
-        return optax.softmax_cross_entropy_with_integer_labels(logits, jnp.asarray(examples.labels)).sum()
+        return _cross_entropies(model.read_out(params, state), examples.labels).sum()  # examples do not meet but here
 
-    zeros = jax.tree.map(lambda a: jnp.zeros((len(xs), *a.shape), a.dtype), initial)
-    gradients = jax.tree.leaves(jax.jit(jax.grad(total_loss))(zeros))  # (T, N, H) each; examples do not meet in the sum
-    norms = [np.asarray(jnp.linalg.norm(gradient, axis=-1).mean(axis=-1)) for gradient in gradients]
-    return dict(zip(("h", "c"), norms, strict=False))
+    return jax.grad(total_loss)(jax.tree.map(lambda a: jnp.zeros((len(xs), *a.shape), a.dtype), initial))
+
+
+def _cross_entropies(logits: Array, labels: Array | np.ndarray) -> Array:
+    return optax.softmax_cross_entropy_with_integer_labels(logits, jnp.asarray(labels))

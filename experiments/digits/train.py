@@ -9,6 +9,7 @@ import optax
 
 from jaxrnn import training
 
+from .. import _run
 from .data import Examples, Split
 from .model import Classifier, CrossEntropy, accuracy, gradient_norms
 
@@ -32,7 +33,7 @@ def train(model: Classifier, split: Split, epochs: int, seed: int, folder: train
     """Train for some epochs. The test part is measured after each and chooses nothing: the last parameters count."""
     batches = training.shuffled(split.train, BATCH, seed)
     per_epoch = len(split.train.labels) // BATCH
-    params = model.init(jax.random.key(seed))
+    params = _run.init(model, jax.random.key(seed))
     result = training.fit(
         CrossEntropy(model),
         params,

@@ -31,7 +31,7 @@ forms:
   lstm, gru  as embedding, with an LSTM or a GRU in the RNN's place
   all        one after the other
 
-The forms cell and rnn decay their weights (AdamW, 0.5): without it, 3 seeds in 20 never spell the word.
+The forms cell and rnn decay their weights (AdamW, 0.5): without it one seed in seven never spells the word.
 """
 
 EPILOG = f"""\

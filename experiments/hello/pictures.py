@@ -27,7 +27,9 @@ def draw(path: pathlib.Path, words: Words, runs: dict[str, Run], seed: int) -> N
     for (form, run), color in zip(runs.items(), COLORS, strict=False):
         _draw_loss(losses, form, run, run.first_epoch(words), color)
     losses.plot([], [], "ko", markerfacecolor="none", label="first spells the target")
-    losses.set(title="training loss", xlabel="epoch", ylabel="cross-entropy, mean over characters", yscale="log")
+    losses.set(title="training loss", xlabel="epoch", ylabel="cross-entropy, mean over characters")
+    if any((run.losses > 0).any() for run in runs.values()):  # a vocabulary of one character leaves nothing to learn
+        losses.set_yscale("log")
     losses.legend(fontsize="small")
     image = _draw_spelling(spelling, words, runs)
     label = f"characters right, of {len(words.target)}"

@@ -11,6 +11,7 @@ from jax import Array
 
 from jaxrnn import training
 
+from .. import _run
 from .model import FORMS, Model
 from .words import Words
 
@@ -68,7 +69,7 @@ def train(
 
     result = training.fit(
         CrossEntropy(model, reduce),
-        model.init(jax.random.key(seed)),
+        _run.init(model, jax.random.key(seed)),
         optimizer,
         batches,
         epochs,
