@@ -18,6 +18,7 @@ import jax
 from jaxrnn import training
 
 INTERRUPTED = 128 + signal.SIGINT  # the exit status that a shell expects after Ctrl-C
+BROKEN_PIPE = 128 + 13  # and after SIGPIPE
 
 
 class UserError(Exception):
@@ -38,6 +39,9 @@ def exit_status(program: str, main: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)
         return INTERRUPTED
+    except BrokenPipeError:  # whoever read the output has gone, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is flushed at exit
+        return BROKEN_PIPE
 
 
 @functools.partial(jax.jit, static_argnums=0, compiler_options={"xla_backend_optimization_level": 0})

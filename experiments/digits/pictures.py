@@ -18,7 +18,7 @@ def draw(path: pathlib.Path, title: str, runs: dict[tuple[str, str], Run]) -> No
     The runs are named by form and cell.
     """
     forms = list(dict.fromkeys(form for form, _ in runs))
-    figure = Figure(figsize=(14, 0.8 + 3.6 * len(forms)), layout="constrained")
+    figure = Figure(figsize=(13, 0.6 + 3.4 * len(forms)), layout="constrained")
     figure.suptitle(title)
     for form, row in zip(forms, figure.subplots(len(forms), 3, squeeze=False), strict=True):
         _draw_form(row, form, {cell: run for (other, cell), run in runs.items() if other == form})
@@ -34,7 +34,7 @@ def _draw_form(axes: np.ndarray, form: str, runs: dict[str, Run]) -> None:
         _draw_norms(after, cell, run.norms_after)
     steps = f"{form} ({FORMS[form][0]} steps)"
     accuracy.set(title=f"{steps}: test accuracy", xlabel="epoch", ylabel="accuracy", ylim=(0, 1.02))
-    accuracy.legend(fontsize="small", loc="lower right")
+    accuracy.legend(fontsize="small", title="last epoch")
     before.set(title=f"{steps}: gradient at initialisation")
     after.set(title=f"{steps}: gradient after training")
     for axis in (before, after):

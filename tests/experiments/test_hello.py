@@ -1,18 +1,24 @@
 """The hello experiment, as its user and as PyTorch see it."""
 
+import io
 import json
+import pathlib
 import signal
+import subprocess
+import sys
 
 import jax
 import numpy as np
 import pytest
 
+from experiments import _run
 from experiments.hello import __main__ as command
 from experiments.hello.__main__ import main
 from experiments.hello.model import EMBEDDING, FORMS, HIDDEN, LAYERS
 from experiments.hello.train import train
 from experiments.hello.words import Words
 
+ROOT = pathlib.Path(__file__).parents[2]
 HELLO = Words("hello", "ohlol")
 EPOCHS = 100  # the default: every test that trains in this process shares its compiled steps
 
@@ -86,7 +92,7 @@ def test_training_is_torch_s(form):
     """From the same parameters: the same losses and the same spelling, epoch by epoch."""
     torch = pytest.importorskip("torch")
     run = train(form, HELLO, EPOCHS, seed=3)
-    logits, parameters = torch_form(torch, form, FORMS[form].model(4).init(jax.random.key(3)))
+    logits, parameters = torch_form(torch, form, _run.init(FORMS[form].model(4), jax.random.key(3)))
     one_hot = form in ("cell", "rnn")
     optimizer = torch.optim.AdamW(parameters, 0.1 if form == "cell" else 0.05, weight_decay=0.5 if one_hot else 0.0)
     source, target = torch.tensor(HELLO.source_ids[None]).long(), torch.tensor(HELLO.target_ids).long()
@@ -109,6 +115,7 @@ def test_training_is_torch_s(form):
         ("$x_1$", "$\\f$\n"),
         ("日本語🙂" * 20, "🙂語本日" * 20),
     ],
+    ids=["Cyrillic", "one character", "signs of TeX", "long, beyond the font"],
 )
 def test_words_of_any_characters(tmp_path, capsys, source, target):
     assert (
@@ -123,10 +130,7 @@ def test_words_of_any_characters(tmp_path, capsys, source, target):
     assert (tmp_path / "hello.png").exists()
 
 
-def test_a_terminal_without_the_characters_shows_escapes(tmp_path, capsysbinary, monkeypatch):
-    import io
-    import sys
-
+def test_a_terminal_without_the_characters_shows_escapes(monkeypatch):
     stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     monkeypatch.setattr(sys, "stdout", stream)
     command._say("é")
@@ -183,6 +187,15 @@ def test_a_run_is_reproducible(tmp_path):
         (tmp_path / file / "summary.json").write_text(json.dumps(summary))
     for file in ("summary.json", "hello.png"):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+def test_a_reader_that_goes_away_is_no_traceback():
+    program = "import sys; from experiments import _run; sys.exit(_run.exit_status('p', lambda: print('x' * 10**6)))"
+    command = [sys.executable, "-c", program]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    assert process.wait() == 141
 
 
 def test_ctrl_c_keeps_what_was_done(tmp_path, monkeypatch):
