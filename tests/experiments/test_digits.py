@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
+from experiments import _run
 from experiments.digits.__main__ import FILES, NAMES, main
 from experiments.digits.data import Examples, Split, load
 from experiments.digits.model import CELLS, Classifier, CrossEntropy, gradient_norms
@@ -51,7 +52,7 @@ def test_nothing_is_learnt_from_the_test_part():
 def test_gradient_norms_are_finite_differences(x64, cell):
     """Of the loss as a function of one example's state after step t, the rest of the sequence run from there."""
     model, rng = Classifier(cell, 2, 3), np.random.default_rng(0)
-    params = jax.tree.map(lambda a: jnp.asarray(rng.normal(0, 0.7, a.shape)), model.init(jax.random.key(0)))
+    params = jax.tree.map(lambda a: jnp.asarray(rng.normal(0, 0.7, a.shape)), _run.init(model, jax.random.key(0)))
     xs, labels = rng.normal(size=(2, 5, 2)), np.array([3, 8])
     norms = gradient_norms(model, params, Examples(xs, labels))
     assert list(norms) == (["h", "c"] if cell == "lstm" else ["h"])
@@ -79,21 +80,21 @@ def test_gradient_norms_are_finite_differences(x64, cell):
             found.append(np.linalg.norm(np.subtract(*sides) / 2e-6))
         return found
 
-    for t in (1, 3, 5):
+    for t in (1, 5):
         expected = np.mean([difference_norms(example, t) for example in range(2)], axis=0)
         np.testing.assert_allclose([values[t - 1] for values in norms.values()], expected, rtol=1e-6, atol=1e-9)
 
 
 def test_a_plain_rnn_s_gradient_vanishes_over_64_steps():
     split, model = load("pixels"), Classifier("rnn", 1, 128)
-    norms = gradient_norms(model, model.init(jax.random.key(0)), Examples(*(a[:32] for a in split.train)))["h"]
+    norms = gradient_norms(model, _run.init(model, jax.random.key(0)), Examples(*(a[:32] for a in split.train)))["h"]
     assert norms[0] < 1e-12 < 0.1 < norms[-1]
 
 
 def test_the_loss_is_the_mean_cross_entropy_of_the_last_state():
     model, split = Classifier("lstm", 8, 5), load("rows")
-    params = model.init(jax.random.key(1))
-    batch = Examples(*(a[:7] for a in split.train))
+    params = _run.init(model, jax.random.key(1))
+    batch = Examples(*(a[:3] for a in split.train))
     value, (carry, metrics) = CrossEntropy(model)(params, None, batch, jax.random.key(0))
     losses, right = [], []
     for xs, label in zip(jnp.asarray(batch.xs), batch.labels, strict=True):

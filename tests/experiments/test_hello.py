@@ -96,7 +96,7 @@ def test_training_is_torch_s(form):
     one_hot = form in ("cell", "rnn")
     optimizer = torch.optim.AdamW(parameters, 0.1 if form == "cell" else 0.05, weight_decay=0.5 if one_hot else 0.0)
     source, target = torch.tensor(HELLO.source_ids[None]).long(), torch.tensor(HELLO.target_ids).long()
-    for epoch in range(20):
+    for epoch in range(10):
         y = logits(source)[0]
         loss = torch.nn.functional.cross_entropy(y, target, reduction="sum" if form == "cell" else "mean")
         per_character = loss.item() / (len(target) if form == "cell" else 1)
