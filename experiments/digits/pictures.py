@@ -5,6 +5,7 @@ import pathlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from .data import FORMS
 from .train import Run
@@ -29,11 +30,13 @@ def _draw_form(axes: np.ndarray, form: str, runs: dict[str, Run]) -> None:
     accuracy, before, after = axes
     for cell, run in runs.items():
         epochs = np.arange(1, len(run.test_accuracy) + 1)
-        accuracy.plot(epochs, run.test_accuracy, color=COLORS[cell], label=f"{cell}: {run.test_accuracy[-1]:.1%}")
+        line, label = "-" if len(epochs) > 1 else ".", f"{cell}: {run.test_accuracy[-1]:.1%}"
+        accuracy.plot(epochs, run.test_accuracy, line, color=COLORS[cell], label=label)
         _draw_norms(before, cell, run.norms_before)
         _draw_norms(after, cell, run.norms_after)
     steps = f"{form} ({FORMS[form][0]} steps)"
     accuracy.set(title=f"{steps}: test accuracy", xlabel="epoch", ylabel="accuracy", ylim=(0, 1.02))
+    accuracy.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     accuracy.legend(fontsize="small", title="last epoch")
     before.set(title=f"{steps}: gradient at initialisation")
     after.set(title=f"{steps}: gradient after training")

@@ -30,6 +30,7 @@ def draw(path: pathlib.Path, words: Words, runs: dict[str, Run], seed: int) -> N
     losses.set(title="training loss", xlabel="epoch", ylabel="cross-entropy, mean over characters")
     if any((run.losses > 0).any() for run in runs.values()):  # a vocabulary of one character leaves nothing to learn
         losses.set_yscale("log")
+    losses.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     losses.legend(fontsize="small")
     image = _draw_spelling(spelling, words, runs)
     label = f"characters right, of {len(words.target)}"
@@ -39,7 +40,7 @@ def draw(path: pathlib.Path, words: Words, runs: dict[str, Run], seed: int) -> N
 
 def _draw_loss(axis: Axes, form: str, run: Run, first: int | None, color: str) -> None:
     epochs = np.arange(1, len(run.losses) + 1)
-    axis.plot(epochs, run.losses, color=color, label=form)
+    axis.plot(epochs, run.losses, "-" if len(epochs) > 1 else ".", color=color, label=form)
     if first:
         axis.plot(first, run.losses[first - 1], "o", color=color, markerfacecolor="none", markersize=8)
 
@@ -66,7 +67,7 @@ def _draw_spelling(axis: Axes, words: Words, runs: dict[str, Run]) -> AxesImage:
         if first := run.first_epoch(words):
             axis.plot(first, row, "ko", markerfacecolor="none", markersize=8)
     axis.set(title="characters right", xlabel="epoch")
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     return image
 
 
