@@ -2,16 +2,22 @@
 
 import argparse
 import contextlib
+import functools
+import json
 import os
 import pathlib
 import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import jax
 
 from jaxrnn.training import CheckpointError, NonFiniteLossError, RunFolderError
 
 INTERRUPTED = 128 + signal.SIGINT  # the exit status that a shell expects after Ctrl-C
+BROKEN_PIPE = 128 + 13  # and after SIGPIPE
 
 
 class UserError(Exception):
@@ -33,6 +39,31 @@ def exit_status(program: str, main: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)
         return INTERRUPTED
+    except BrokenPipeError:  # whoever read the output has gone, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is flushed at exit
+        return BROKEN_PIPE
+
+
+@functools.partial(jax.jit, static_argnums=0, compiler_options={"xla_backend_optimization_level": 0})
+def init(model: Any, key: jax.Array) -> Any:
+    """`model.init(key)`, as one program, compiled in a hurry because it runs once: half the time of op by op."""
+    return model.init(key)
+
+
+@contextlib.contextmanager
+def one_of_several(name: str) -> Iterator[None]:
+    """A training that did not end as it should is told with its name."""
+    try:
+        yield
+    except NonFiniteLossError as error:
+        raise RunError(f"{name}: {error}") from error
+
+
+def output_options(parser: argparse.ArgumentParser, default: str) -> None:
+    """Add --out and --overwrite."""
+    output = parser.add_argument_group("output")
+    output.add_argument("--out", default=default, metavar="DIR", help=f"folder for the files (default: {default})")
+    output.add_argument("--overwrite", action="store_true", help="replace an earlier run's files in DIR")
 
 
 def _fail(program: str, error: Exception, status: int) -> int:
@@ -48,6 +79,14 @@ def positive(text: str) -> int:
 def natural(text: str) -> int:
     """An argparse type: an int of at least 0."""
     return _at_least(text, 0)
+
+
+def seed(text: str) -> int:
+    """An argparse type: what `jax.random.key` tells apart, an int of 32 bits."""
+    value = _at_least(text, 0)
+    if value >= 2**32:
+        raise argparse.ArgumentTypeError(f"expected a whole number below 2**32, got {text!r}")
+    return value
 
 
 def _at_least(text: str, minimum: int) -> int:
@@ -84,3 +123,9 @@ def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def write_json(path: pathlib.Path, value: Any) -> None:
+    """The value as an indented JSON file, whole or not at all."""
+    with replacing(path) as unfinished:
+        unfinished.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

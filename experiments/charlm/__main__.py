@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import json
 import pathlib
 import sys
 import time
@@ -109,7 +108,7 @@ def _add_train(commands: Any) -> None:
     _option(fit, "weight-decay", _non_negative, "D", "decoupled, of matrices")
     _option(fit, "clip", _positive_float, "NORM", "largest norm of the gradient")
     _option(fit, "accumulate", _run.positive, "N", "parts of the batch, one after the other, if it does not fit")
-    _option(fit, "seed", _run.natural, "S", "of parameters, dropout and stream positions")
+    _option(fit, "seed", _run.seed, "S", "of parameters, dropout and stream positions")
     watch = parser.add_argument_group("on the way")
     _option(watch, "evaluate-every", _run.positive, "N", "steps between evaluations")
     watch.add_argument(
@@ -151,7 +150,7 @@ def _add_sample(commands: Any) -> None:
     parser.add_argument(
         "--top-p", type=_probability, default=1.0, metavar="P", help="draw from the likeliest that hold P together (1)"
     )
-    parser.add_argument("--seed", type=_run.natural, default=0, metavar="S", help="of the draws (0)")
+    parser.add_argument("--seed", type=_run.seed, default=0, metavar="S", help="of the draws (0)")
 
 
 def _add_eval(commands: Any) -> None:
@@ -242,8 +241,7 @@ def _report(folder: pathlib.Path, described: dict[str, Any], result: training.Re
     last = result.history[-1]
     evaluation = result.evaluations[-1] if result.evaluations else {}
     summary = {"config": described, "ended": result.ended, "last_step": last, "last_evaluation": evaluation}
-    with _run.replacing(folder / SUMMARY) as path:
-        path.write_text(json.dumps({**summary, "seconds": seconds}, indent=2) + "\n", encoding="utf-8")
+    _run.write_json(folder / SUMMARY, {**summary, "seconds": seconds})
     with _run.replacing(folder / LEARNING) as path:
         pictures.draw_learning(path, f"charlm: {folder}", result.history, result.evaluations)
     shown = f", validation {evaluation['validation_loss']:.4f}" if evaluation else ""
@@ -290,8 +288,7 @@ def _eval(arguments: argparse.Namespace) -> int:
         raise _run.UserError(f"the {what} has {len(ids)} characters, expected at least 2")
     losses = read(model, params, ids)
     result = {"of": what, "characters": len(losses), **figures(float(losses.mean()))}
-    with _run.replacing(folder / EVALUATION) as path:
-        path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    _run.write_json(folder / EVALUATION, result)
     activity = np.asarray(jax.jit(model.activity)(params, ids[: SHOWN + 1]))[1:]
     unit = pictures.most_persistent_unit(activity) if arguments.unit is None else arguments.unit
     shown = "".join(corpus.vocabulary[i] for i in ids[1 : SHOWN + 1])

@@ -12,7 +12,7 @@ from jax import Array
 
 from jaxrnn import training
 
-from .._run import UserError
+from .. import _run
 from .corpus import Corpus, streams
 from .evaluate import cross_entropy, figures, parallel_loss
 from .model import CharModel
@@ -75,14 +75,14 @@ def train(
     evaluates = len(validation) > 0
     if (evaluates and len(validation) <= config.batch) or (config.patience and not evaluates):
         count = len(validation)
-        raise UserError(f"the validation part has {count} characters, too few for {config.batch} streams")
+        raise _run.UserError(f"the validation part has {count} characters, too few for {config.batch} streams")
 
     def evaluate(params: Any) -> dict[str, float]:
         loss = parallel_loss(model, params, validation, config.batch)
         return {f"validation_{name}": value for name, value in figures(loss).items()}
 
     key_init, key_train = jax.random.split(jax.random.key(config.seed))
-    params = jax.jit(model.init)(key_init)
+    params = _run.init(model, key_init)
     return training.fit(
         functools.partial(loss, model),
         params,

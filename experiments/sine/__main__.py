@@ -2,7 +2,6 @@
 
 import argparse
 import hashlib
-import json
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -70,7 +69,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     network.add_argument("--layers", type=_run.positive, default=1, metavar="L", help="layers of cells (default: 1)")
     training = parser.add_argument_group("training")
     training.add_argument("--steps", type=_run.positive, default=6000, metavar="N", help="Adam steps (default: 6000)")
-    training.add_argument("--seed", type=_run.natural, default=0, metavar="S", help="the first seed (default: 0)")
+    training.add_argument("--seed", type=_run.seed, default=0, metavar="S", help="the first seed (default: 0)")
     training.add_argument(
         "--seeds", type=_run.positive, default=1, metavar="N", help="train seeds S to S+N-1 at once (default: 1)"
     )
@@ -164,8 +163,7 @@ def _save_summary(file: pathlib.Path, arguments: argparse.Namespace, trained: Tr
         "first_chunk_seconds": trained.first_chunk_seconds,
         "seconds": trained.seconds,
     }
-    with _run.replacing(file) as path:
-        path.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    _run.write_json(file, summary)
 
 
 def _last_losses(trained: Trained) -> np.ndarray:

@@ -1,0 +1,1 @@
+"""Teach a recurrent network to read one word and spell another: hello -> ohlol."""
