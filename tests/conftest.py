@@ -5,7 +5,7 @@ import pathlib
 import jax
 import pytest
 
-_AS_USERS_DO = ("test_parity", "test_torch", "test_unroll")
+_AS_USERS_DO = ("test_parity", "test_torch", "test_unroll", "test_charlm", "test_resume")
 _STANDARD = ("experiments", "training", "README.md")  # Optax itself needs standard promotion
 
 
@@ -21,7 +21,7 @@ def _strict(request):
 
 @pytest.fixture(autouse=True)
 def _compile_quickly(request):
-    """Most of the tests' time is compilation; those of rounding errors and of memory compile as users do."""
+    """Compilation takes most of the time; tests of rounding, of memory and of other processes compile as users do."""
     if pathlib.Path(request.node.path).stem in _AS_USERS_DO:
         yield
         return

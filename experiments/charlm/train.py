@@ -57,7 +57,7 @@ class Config:
 
 PRESETS = {
     "minute": Config(),
-    "ten-minutes": Config(),
+    "ten-minutes": Config(hidden=320, dropout=0.3, steps=8500, lr=1e-2, weight_decay=1e-2, evaluate_every=500),
 }
 
 
