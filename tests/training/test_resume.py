@@ -2,7 +2,6 @@
 
 import json
 import multiprocessing
-import os
 import pathlib
 import random
 import re
@@ -89,7 +88,7 @@ def kill_at(process, moment):
     """Kill when `moment()` says so; whether the process had not ended by itself."""
     while process.is_alive() and not moment():
         time.sleep(0.0005)
-    os.kill(process.pid, signal.SIGKILL)
+    process.kill()
     process.join()
     return process.exitcode == -signal.SIGKILL
 
