@@ -243,7 +243,8 @@ def _report(folder: pathlib.Path, described: dict[str, Any], result: training.Re
     summary = {"config": described, "ended": result.ended, "last_step": last, "last_evaluation": evaluation}
     _run.write_json(folder / SUMMARY, {**summary, "seconds": seconds})
     with _run.replacing(folder / LEARNING) as path:
-        pictures.draw_learning(path, f"charlm: {folder}", result.history, result.evaluations)
+        title = f"{described['cell']}, {described['layers']} x {described['hidden']} units, seed {described['seed']}"
+        pictures.draw_learning(path, f"charlm: {title}", result.history, result.evaluations)
     shown = f", validation {evaluation['validation_loss']:.4f}" if evaluation else ""
     print(
         f"{result.ended} at step {last['step']} after {seconds:.1f} s: loss {last['loss']:.4f}{shown} nats a character"
