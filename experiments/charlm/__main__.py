@@ -225,9 +225,9 @@ def _connect(given: dict[str, Any]) -> Any:
             raise _run.UserError("--coordinator, --processes and --process-id go together, without --distributed")
         if process_id >= processes:
             raise _run.UserError(f"--process-id must lie in [0, {processes}), got {process_id}")
-        jax.distributed.initialize(address, processes, process_id)
+        _initialize(address, processes, process_id)
     elif given.get("distributed"):
-        jax.distributed.initialize()
+        _initialize()
     devices = given.get("mesh")
     if devices is None and jax.process_count() == 1:
         return None
@@ -235,6 +235,13 @@ def _connect(given: dict[str, Any]) -> Any:
         return training.data_mesh(devices)
     except ValueError as error:
         raise _run.UserError(f"--mesh: {error}") from error
+
+
+def _initialize(*cluster: Any) -> None:
+    try:
+        jax.distributed.initialize(*cluster)
+    except (ValueError, RuntimeError) as error:
+        raise _run.UserError(f"cannot find the other processes: {str(error).splitlines()[0]}") from error
 
 
 def _report(folder: pathlib.Path, described: dict[str, Any], result: training.Result, seconds: float) -> None:
