@@ -79,7 +79,8 @@ def fit(
 
     Args:
       loss: `(params, carry, batch, key) -> (value, (carry, metrics))`, value a scalar, metrics a dict of arrays of any
-        shape to be logged. It gets one step's batch and a key of its own. Static: build it once.
+        shape to be logged. It gets one step's batch and a key of its own. Static: build it once, as a function, a
+        partial or a frozen dataclass with `__call__`; what is built anew is compiled anew.
       params: a pytree, left as it is.
       optimizer: any `optax.GradientTransformation`; clipping and schedules are parts of it. Static: build it once.
       batches: `(start, stop) -> pytree` of (stop - start, B, ...) arrays, the batches of the steps start to stop - 1,
