@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from .._run import UserError
 from .corpus import encode
 from .model import CharModel
 
@@ -32,16 +33,22 @@ def sample(
       top_p: draw from the fewest likeliest characters that hold this probability only (arXiv:1904.09751).
 
     Raises:
-      UserError: prime has characters that the vocabulary does not have.
+      UserError: prime is empty, or has characters that the vocabulary does not have.
     """
-    ids = jnp.asarray(encode(prime, vocabulary))
-    state, logits = jax.jit(model.apply)(params, model.initial_state(params), ids)
-    logits, key = logits[-1], jax.random.key(seed)
-    for position in range(length):
-        state, logits, chosen = _advance(
-            model, params, state, logits, jax.random.fold_in(key, position), temperature, top_k, top_p
-        )
-        yield vocabulary[int(chosen)]
+    if not prime:
+        raise UserError("--prime must hold at least one character")
+    ids = jnp.asarray(encode(prime, vocabulary))  # at once, before anything is drawn
+
+    def characters() -> Iterator[str]:
+        state, logits = jax.jit(model.apply)(params, model.initial_state(params), ids)
+        logits, key = logits[-1], jax.random.key(seed)
+        for position in range(length):
+            state, logits, chosen = _advance(
+                model, params, state, logits, jax.random.fold_in(key, position), temperature, top_k, top_p
+            )
+            yield vocabulary[int(chosen)]
+
+    return characters()
 
 
 @functools.partial(jax.jit, static_argnames=("model", "top_k"), donate_argnames="state")

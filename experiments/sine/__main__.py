@@ -88,6 +88,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         parser.error("--csv and --column go together")
     if arguments.horizon and arguments.csv is None:
         parser.error("--horizon goes with --csv")
+    if arguments.checkpoint_every and arguments.checkpoint_every % CHUNK:
+        parser.error(f"--checkpoint-every must be a multiple of {CHUNK}, got {arguments.checkpoint_every}")
     arguments.horizon = arguments.horizon or 10
     return arguments
 

@@ -26,10 +26,11 @@ class CheckpointError(Exception):
     """A checkpoint that cannot be written, or one that is damaged or of another run."""
 
 
-def save(folder: pathlib.Path, state: TrainState, config: dict[str, Any], keep: int) -> None:
+def save(folder: pathlib.Path, state: TrainState, about: dict[str, Any], keep: int) -> None:
     """Write `folder`/step, then remove all but the `keep` newest; every process calls it.
 
-    The files come into being under another name, which the finished checkpoint loses last.
+    The files come into being under another name, which the finished checkpoint loses last. `about` is kept in the
+    manifest.
 
     Raises:
       CheckpointError: a file could not be written; the checkpoints there are untouched.
@@ -44,7 +45,7 @@ def save(folder: pathlib.Path, state: TrainState, config: dict[str, Any], keep: 
         with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
             checkpointer.save(unfinished.absolute() / _STATE, args=ocp.args.StandardSave(_raw(state)))
         if _is_first():
-            _write_manifest(unfinished, step, config, state)
+            _write_manifest(unfinished, {"step": step, **about}, state)
             os.replace(unfinished, folder / f"{step:08d}")
             _discard(folder, steps(folder)[:-keep])
         _barrier("end")
@@ -60,7 +61,7 @@ def restore(folder: pathlib.Path, step: int, like: TrainState, mesh: Mesh | None
     """The state saved at `step`, laid out over the mesh.
 
     Args:
-      like: the shapes of what is expected, as from `jax.eval_shape(training.initial_state, ...)`.
+      like: the shapes of what is expected.
 
     Raises:
       CheckpointError: it is damaged, or its arrays are not those of `like`.
@@ -82,7 +83,7 @@ def steps(folder: pathlib.Path) -> list[int]:
 
 
 def read_manifest(path: pathlib.Path) -> dict[str, Any]:
-    """What a checkpoint says of itself: step, config and arrays; after every file has been found to be as written."""
+    """What a checkpoint says of itself, once every file has been found to be as it was written."""
     try:
         manifest = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))
         digest = manifest.pop("digest")
@@ -101,10 +102,10 @@ def read_manifest(path: pathlib.Path) -> dict[str, Any]:
     return manifest
 
 
-def _write_manifest(path: pathlib.Path, step: int, config: dict[str, Any], state: TrainState) -> None:
+def _write_manifest(path: pathlib.Path, about: dict[str, Any], state: TrainState) -> None:
     written = sorted(file for file in path.rglob("*") if file.is_file())
     files = {str(file.relative_to(path)): _digest(file.read_bytes()) for file in written}
-    manifest = {"step": step, "config": config, "arrays": _arrays(state)}
+    manifest = {**about, "arrays": _arrays(state)}
     digest = _digest(json.dumps([manifest, files]).encode())
     with (path / _MANIFEST).open("w", encoding="utf-8") as file:
         json.dump({**manifest, "files": files, "digest": digest}, file, indent=1)
@@ -120,7 +121,8 @@ def _arrays(state: TrainState) -> dict[str, str]:
 
 def _check_arrays(path: pathlib.Path, saved: dict[str, str], expected: dict[str, str]) -> None:
     if saved != expected:
-        name = min(name for name in saved.keys() | expected.keys() if saved.get(name) != expected.get(name))
+        names = [name for name in saved.keys() | expected.keys() if saved.get(name) != expected.get(name)]
+        name = min(names, key=lambda name: (not name.startswith("params"), name))
         there, here = saved.get(name, "nothing"), expected.get(name, "nothing")
         raise CheckpointError(f"{path} is of another model: it has {there} as {name}, expected {here}")
 

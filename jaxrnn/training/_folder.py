@@ -54,7 +54,10 @@ class RunFolder:
             check_int("every", self.every)
         check_int("keep", self.keep)
         object.__setattr__(self, "path", pathlib.Path(self.path))
-        object.__setattr__(self, "config", json.loads(json.dumps(self.config)))
+        try:
+            object.__setattr__(self, "config", json.loads(json.dumps(self.config)))
+        except TypeError as error:
+            raise TypeError(f"config must be what JSON can hold, got {self.config!r}: {error}") from error
 
     @property
     def metrics(self) -> pathlib.Path:
@@ -72,10 +75,15 @@ class RunFolder:
         Raises:
           CheckpointError: there is none, or it is damaged.
         """
-        return _checkpoint.read_manifest(self.checkpoints / f"{self._newest():08d}")["config"]
+        return self._manifest()["config"]
 
     def load(self, like: TrainState, mesh: Mesh | None = None) -> TrainState:
-        """The newest checkpoint, with arrays like those of `like`, from `jax.eval_shape(training.initial_state, ...)`.
+        """The newest checkpoint.
+
+        Args:
+          like: a state with arrays of the same shapes and dtypes, or their shapes alone:
+            `jax.eval_shape(lambda: training.initial_state(params, optimizer, carry, key))`.
+          mesh: to lay the arrays out over.
 
         Raises:
           CheckpointError: there is none, it is damaged, or it is of another model.
@@ -90,9 +98,10 @@ class RunFolder:
             if not _checkpoint.steps(self.checkpoints):
                 state, rows, size = None, [], 0
             else:
-                self._check_config(self.saved_config())
-                state = self.load(like, mesh)
-                rows, size = self._read(int(state.step))
+                manifest = self._manifest()
+                self._check_config(manifest["config"])
+                size = manifest["metrics_bytes"]
+                state, rows = self.load(like, mesh), self._read(size)
             multihost_utils.sync_global_devices("jaxrnn run folder read")  # before the first process changes it
             if jax.process_index() == 0:
                 self.checkpoints.mkdir(parents=True, exist_ok=True)
@@ -116,7 +125,11 @@ class RunFolder:
         if jax.process_index() == 0:
             with self.metrics.open("a") as file:
                 os.fsync(file.fileno())
-        _checkpoint.save(self.checkpoints, state, self.config, self.keep)
+        about = {"config": self.config, "metrics_bytes": self.metrics.stat().st_size}
+        _checkpoint.save(self.checkpoints, state, about, self.keep)
+
+    def _manifest(self) -> Row:
+        return _checkpoint.read_manifest(self.checkpoints / f"{self._newest():08d}")
 
     def _newest(self) -> int:
         steps = _checkpoint.steps(self.checkpoints)
@@ -125,28 +138,26 @@ class RunFolder:
         return steps[-1]
 
     def _check_empty(self) -> None:
-        if self.metrics.exists() or self.checkpoints.exists():
+        if _checkpoint.steps(self.checkpoints) or (self.metrics.exists() and self.metrics.stat().st_size):
             raise RunFolderError(f"{self.path} already holds a run: resume it, or name another folder")
 
     def _check_config(self, saved: Row) -> None:
         names = sorted(name for name in saved.keys() | self.config.keys() if saved.get(name) != self.config.get(name))
         if names:
-            there, here = (", ".join(f"{name}={c.get(name)!r}" for name in names) for c in (saved, self.config))
+            there, here = (", ".join(f"{name}={_short(c.get(name))}" for name in names) for c in (saved, self.config))
             raise RunFolderError(f"the run in {self.path} has {there}, and cannot go on with {here}")
 
-    def _read(self, step: int) -> tuple[list[Row], int]:
-        """The rows up to a step, and the bytes they take; what a killed run wrote after its checkpoint comes later."""
-        rows, size, trained = [], 0, 0
-        for line in self.metrics.read_bytes().splitlines(keepends=True) if self.metrics.exists() else []:
-            try:
-                row = json.loads(line)
-            except ValueError:  # the last line of a run that was killed while it wrote
-                break
-            if row["step"] > step:
-                break
-            rows.append(row)
-            size += len(line)
-            trained = row["step"]
-        if trained < step:
-            raise RunFolderError(f"{self.metrics} ends at step {trained}, before the checkpoint of step {step}")
-        return rows, size
+    def _read(self, size: int) -> list[Row]:
+        """The rows up to a checkpoint; what a killed run wrote after it comes later."""
+        content = self.metrics.read_bytes() if self.metrics.exists() else b""
+        if len(content) < size:
+            raise RunFolderError(f"{self.metrics} has {len(content)} bytes, the checkpoint was written after {size}")
+        try:
+            return [json.loads(line) for line in content[:size].splitlines()]
+        except ValueError as error:
+            raise RunFolderError(f"{self.metrics} is damaged before the checkpoint: {error}") from error
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."

@@ -18,10 +18,10 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 from tqdm import tqdm
 
-from .._checks import check_int
+from .._checks import check_int, describe
 from ._batches import Batches
 from ._folder import Row, RunFolder
-from ._mesh import BATCH, CHUNK, REPLICATED, check_divisible, place
+from ._mesh import BATCH, CHUNK, REPLICATED, check_divisible, check_mesh, place
 from ._step import Loss, TrainState, initial_state, run_chunk
 
 Ended: TypeAlias = Literal["finished", "stopped", "interrupted"]
@@ -82,7 +82,8 @@ def fit(
         shape to be logged. It gets one step's batch and a key of its own. Static: build it once, as a function, a
         partial or a frozen dataclass with `__call__`; what is built anew is compiled anew.
       params: a pytree, left as it is.
-      optimizer: any `optax.GradientTransformation`; clipping and schedules are parts of it. Static: build it once.
+      optimizer: any `optax.GradientTransformation` whose update takes a gradient, a state and params (so not lbfgs);
+        clipping and schedules are parts of it. Static: build it once.
       batches: `(start, stop) -> pytree` of (stop - start, B, ...) arrays, the batches of the steps start to stop - 1,
         counted from 0, a function of its arguments alone. See `training.shuffled`.
       steps: how many in all, those of a resumed run included.
@@ -94,7 +95,8 @@ def fit(
         gradients, for batches that do not fit.
       mesh: from `training.data_mesh`: the batch is sharded over it, parameters are on all its devices.
       folder: where to keep metrics and checkpoints, to resume from. None keeps nothing.
-      evaluate: `params -> dict of floats`, called every `evaluate_every` steps, a multiple of chunk, and at the end.
+      evaluate: `params -> dict of floats`, called every `evaluate_every` steps, a multiple of chunk, and after the
+        last.
       stop: `evaluations -> bool`, called after each: whether it is time to stop. See `training.early_stopping`.
       on_chunk: `(rows, state) -> bool | None`, called after each chunk with its rows; True stops.
         The state's buffers are gone once it has returned.
@@ -109,11 +111,12 @@ def fit(
       NonFiniteLossError: names the step; checkpoints stay as they were, the result so far is in its `result`.
       ValueError: intervals that chunk does not divide, evaluate_every or stop without evaluate, batches of wrong
         shapes, a loss that is no scalar.
-      TypeError: what loss returns is not (value, (carry, metrics)).
+      TypeError: an argument is of the wrong type; what loss returns is not (value, (carry, metrics)).
       RunFolderError, CheckpointError: see `RunFolder`.
 
     Example: see `jaxrnn.training`.
     """
+    _check_types(optimizer, batches, mesh, folder)
     _check_intervals(steps, chunk, accumulate, evaluate_every, folder)
     if evaluate is None and (evaluate_every is not None or stop is not None):
         raise ValueError("evaluate_every and stop need evaluate, which is None")
@@ -155,8 +158,13 @@ def early_stopping(name: str, patience: int) -> Stop:
     check_int("patience", patience)
 
     def stop(evaluations: list[Row]) -> bool:
-        values = [row[name] for row in evaluations]
-        return len(values) > patience and min(values[-patience:]) >= min(values[:-patience])
+        least, waited = float("inf"), 0
+        for row in evaluations:
+            if name not in row:
+                raise KeyError(f"evaluations have no {name!r}, they have {sorted(row.keys() - {'step', 'seconds'})}")
+            waited = 0 if row[name] < least else waited + 1  # NaN is never less
+            least = row[name] if waited == 0 else least
+        return waited >= patience
 
     return stop
 
@@ -220,7 +228,10 @@ class _Run:
 
     def evaluate(self, evaluate: Evaluate) -> Row:
         """One more evaluation."""
-        values = {name: float(value) for name, value in evaluate(self.state.params).items()}
+        returned = evaluate(self.state.params)
+        if not isinstance(returned, dict) or any(np.shape(value) for value in returned.values()):
+            raise TypeError(f"evaluate must return a dict of numbers, got {describe(returned)}")
+        values = {name: float(value) for name, value in returned.items()}
         if taken := {"step", "loss", "seconds"} & set(values):
             raise ValueError(f"what evaluate gives must not be named {sorted(taken)}: fit writes them itself")
         row = {"step": self.step, **values, "seconds": round(time.perf_counter() - self.began, 3)}
@@ -235,8 +246,10 @@ class _Run:
 
     def latest(self) -> dict[str, str]:
         """For the bar."""
-        values = {"loss": self.history[-1]["loss"], **(self.evaluations[-1] if self.evaluations else {})}
-        return {name: f"{value:.3g}" for name, value in values.items() if name not in ("step", "seconds")}
+        newest = self.evaluations[-1] if self.evaluations else {}
+        first = next((name for name in newest if name != "step"), None)  # more do not fit beside the bar
+        values = {"loss": self.history[-1]["loss"]} | ({first: newest[first]} if first else {})
+        return {name: f"{value:.3g}" for name, value in values.items()}
 
     def result(self, ended: Ended) -> Result:
         return Result(self.state, self.history, self.evaluations, ended)
@@ -259,6 +272,23 @@ class _Run:
 def _initial_copy(params: Any, optimizer: optax.GradientTransformation, carry: Any, key: Array) -> TrainState:
     """Copies, since `run_chunk` is given its arguments' buffers: the caller's own arrays live on."""
     return jax.tree.map(jnp.copy, initial_state(params, optimizer, carry, key))
+
+
+def _check_types(optimizer: Any, batches: Any, mesh: Any, folder: Any) -> None:
+    expected = {
+        "optimizer": (
+            optimizer,
+            optax.GradientTransformation,
+            "an optax.GradientTransformation, such as optax.adam(0.01)",
+        ),
+        "batches": (batches, Callable, "a function (start, stop) -> arrays, such as training.shuffled makes"),
+        "mesh": (mesh, Mesh | None, "a mesh from training.data_mesh"),
+        "folder": (folder, RunFolder | None, "a training.RunFolder"),
+    }
+    for name, (value, kind, words) in expected.items():
+        if not isinstance(value, kind):
+            raise TypeError(f"{name} must be {words}, got {type(value).__name__}")
+    check_mesh(mesh)
 
 
 def _check_intervals(

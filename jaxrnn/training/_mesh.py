@@ -45,6 +45,12 @@ def data_mesh(devices: int | None = None) -> Mesh:
     return Mesh(np.array(available[:devices]), (_AXIS,), axis_types=(AxisType.Auto,))
 
 
+def check_mesh(mesh: Mesh | None) -> None:
+    """The mesh is like those of `data_mesh`."""
+    if mesh is not None and (mesh.axis_names != (_AXIS,) or mesh.axis_types != (AxisType.Auto,)):
+        raise ValueError(f"mesh must have one Auto axis, {_AXIS!r}, as from training.data_mesh, got {mesh}")
+
+
 def check_divisible(name: str, tree: Any, axis: int, mesh: Mesh | None, parts: int) -> None:
     """The batch axis of every leaf splits into `parts` parts on each device of the mesh."""
     devices = 1 if mesh is None else mesh.size
@@ -54,7 +60,8 @@ def check_divisible(name: str, tree: Any, axis: int, mesh: Mesh | None, parts: i
             raise ValueError(f"{where} has shape {leaf.shape}, expected the batch on axis {axis}")
         if leaf.shape[axis] % (devices * parts):
             raise ValueError(
-                f"{where} has a batch of {leaf.shape[axis]}, which {devices} devices times {parts} parts do not divide"
+                f"{where} has a batch of {leaf.shape[axis]}, expected a multiple of {devices} (devices of the mesh) "
+                f"times {parts} (accumulate)"
             )
 
 

@@ -518,6 +518,7 @@ def test_bad_requests_of_a_trained_run(trained, tmp_path, capsys):
     cases = [
         (["eval", "--run", str(tmp_path / "none")], "holds no checkpoint"),
         (["sample", "--run", str(tmp_path / "none")], "holds no checkpoint"),
+        (["sample", "--run", str(trained), "--prime", ""], "--prime must hold at least one character"),
         (["eval", "--run", str(trained), "--unit", "12"], "--unit must lie in [0, 12), got 12"),
         (["eval", "--run", str(trained), "--text", "x", "--part", "test"], "--part is of the run's own text"),
     ]

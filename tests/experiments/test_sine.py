@@ -259,7 +259,15 @@ def test_bad_files_are_one_line(tmp_path, capsys):
 
 @pytest.mark.parametrize(
     "options",
-    [["--csv", "a.csv"], ["--column", "a"], ["--horizon", "3"], ["--hidden", "0"], ["--steps", "x"], ["--seed", "-1"]],
+    [
+        ["--csv", "a.csv"],
+        ["--column", "a"],
+        ["--horizon", "3"],
+        ["--checkpoint-every", "50"],
+        ["--hidden", "0"],
+        ["--steps", "x"],
+        ["--seed", "-1"],
+    ],
 )
 def test_bad_options_exit_with_2(options, capsys):
     with pytest.raises(SystemExit) as exit_:

@@ -73,6 +73,22 @@ def test_evaluations_come_on_time_and_stop_the_run():
     assert (result.ended, len(result.history)) == ("stopped", 40)
 
 
+def test_early_stopping_counts_from_the_least_and_nan_is_never_less():
+    nan = float("nan")
+    stop = training.early_stopping("value", 2)
+    for values, expected in [
+        ([1, nan, nan], True),
+        ([nan, nan], True),
+        ([nan, 1.0, 2.0], False),
+        ([1.0, 1.0, 1.0], True),
+        ([3.0, 2.0, 2.5, 1.0], False),
+        ([1.0], False),
+    ]:
+        assert stop([{"value": value} for value in values]) is expected
+    with pytest.raises(KeyError, match="evaluations have no 'value', they have"):
+        stop([{"step": 1, "other": 2.0}])
+
+
 def test_the_last_step_is_evaluated():
     result = fit(steps=25, evaluate=lambda params: {"value": 1.0}, evaluate_every=20)
     assert [row["step"] for row in result.evaluations] == [20, 25]
@@ -174,13 +190,18 @@ BAD = {
     "accumulate": (
         {"accumulate": 3},
         ValueError,
-        "carry has a batch of 8, which 1 devices times 3 parts do not divide",
+        r"carry has a batch of 8, expected a multiple of 1 \(devices of the mesh\) times 3 \(accumulate\)",
     ),
     "evaluate_every": (
         {"evaluate": dict, "evaluate_every": 15},
         ValueError,
         "evaluate_every must be a multiple of chunk=10, got 15",
     ),
+    "a path for a folder": ({"folder": "runs"}, TypeError, "folder must be a training.RunFolder, got str"),
+    "a number for a mesh": ({"mesh": 2}, TypeError, "mesh must be a mesh from training.data_mesh, got int"),
+    "another mesh": ({"mesh": jax.make_mesh((1,), ("batch",))}, ValueError, "mesh must have one Auto axis, 'data'"),
+    "what evaluate returns": ({"evaluate": lambda p: 1.0}, TypeError, "evaluate must return a dict of numbers"),
+    "arrays to be evaluated": ({"evaluate": lambda p: {"v": np.ones(3)}}, TypeError, "a dict of numbers, got"),
     "evaluate_every alone": ({"evaluate_every": 10}, ValueError, "evaluate_every and stop need evaluate"),
     "stop alone": ({"stop": bool}, ValueError, "evaluate_every and stop need evaluate"),
     "a metric's name": (

@@ -220,14 +220,30 @@ def test_another_config(copy):
 def test_another_model(copy):
     wide = training.RunFolder(copy, {"cell": "gru"})
     params = make() | {"more": np.zeros(3, np.float32)}
-    message = r"is of another model: it has nothing as opt_state\.1\.0\.mu\.more, expected float32\[3\]"
+    message = r"is of another model: it has nothing as params\.more, expected float32\[3\]"
     with pytest.raises(training.CheckpointError, match=message):
         wide.load(like(params))
 
 
 def test_metrics_that_end_before_the_checkpoint(copy):
     (copy / "metrics.jsonl").write_text("".join((copy / "metrics.jsonl").read_text().splitlines(keepends=True)[:30]))
-    refuse(copy, training.RunFolderError, "ends at step 30, before the checkpoint of step 100")
+    refuse(copy, training.RunFolderError, r"metrics.jsonl has \d+ bytes, the checkpoint was written after \d+")
+
+
+def test_metrics_without_their_last_line(copy):
+    (copy / "metrics.jsonl").write_text("".join((copy / "metrics.jsonl").read_text().splitlines(keepends=True)[:-1]))
+    refuse(copy, training.RunFolderError, r"metrics.jsonl has \d+ bytes")
+
+
+def test_a_run_that_never_began_leaves_its_folder_free(tmp_path):
+    with pytest.raises(TypeError, match="loss must return"):
+        fit(loss=lambda p, c, b, k: p["out"]["bias"].sum(), folder=training.RunFolder(tmp_path / "run"))
+    assert fit(folder=training.RunFolder(tmp_path / "run")).ended == "finished"
+
+
+def test_a_config_that_json_cannot_hold():
+    with pytest.raises(TypeError, match="config must be what JSON can hold"):
+        training.RunFolder("runs", {"a": np.ones(2)})
 
 
 def test_a_folder_that_holds_another_run(copy):
