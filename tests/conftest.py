@@ -19,15 +19,13 @@ def _strict(request):
             yield
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def _compile_quickly(request):
     """Compilation takes most of the time; tests of rounding, of memory and of other processes compile as users do."""
-    if pathlib.Path(request.node.path).stem in _AS_USERS_DO:
-        yield
-        return
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+    quickly = request.path.stem not in _AS_USERS_DO
+    if jax.config.read("jax_disable_most_optimizations") != quickly:
+        jax.config.update("jax_disable_most_optimizations", quickly)
+        jax.clear_caches()  # what is compiled already knows nothing of the change
 
 
 @pytest.fixture
