@@ -1,0 +1,80 @@
+"""Timing of several programs in one process, round by round, each round in another order."""
+
+import gc
+import math
+import random
+import time
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+
+Key = TypeVar("Key", bound=Hashable)
+
+BURST = 2e-3  # seconds: what takes less is called several times per sample
+SETTLE = 30e-3  # seconds: before what takes less comes a call that is not timed
+MOST_ROUNDS = 300
+
+
+class Spread(NamedTuple):
+    """The distribution of samples: quartiles, least, and how many."""
+
+    low: float
+    median: float
+    high: float
+    least: float
+    rounds: int
+
+
+class Budget(NamedTuple):
+    """How long to measure."""
+
+    seconds: float
+    rounds: int  # at least
+
+
+def spread(samples: Sequence[float]) -> Spread:
+    """The quartiles and the least of some samples."""
+    low, median, high = np.percentile(samples, (25, 50, 75)).tolist()
+    return Spread(low, median, high, min(samples), len(samples))
+
+
+def paired(samples: Sequence[float], others: Sequence[float]) -> Spread:
+    """Of the ratio within each round: slow changes of the machine cancel."""
+    return spread([a / b for a, b in zip(samples, others, strict=True)])
+
+
+def interleaved(programs: Mapping[Key, Callable[[], Any]], budget: Budget) -> dict[Key, list[float]]:
+    """Seconds of each program in each round. A program returns when its results are there."""
+    calls = {key: _calls(program) for key, program in programs.items()}
+    samples: dict[Key, list[float]] = {key: [] for key in programs}
+    order, shuffle = list(programs), random.Random(0).shuffle
+    gc.collect()
+    gc.disable()
+    try:
+        began, rounds = time.perf_counter(), 0
+        while rounds < budget.rounds or (time.perf_counter() - began < budget.seconds and rounds < MOST_ROUNDS):
+            shuffle(order)  # so that nobody always follows the same neighbour
+            for key in order:
+                samples[key].append(_sample(programs[key], *calls[key]))
+            rounds += 1
+    finally:
+        gc.enable()
+    return samples
+
+
+def _sample(program: Callable[[], Any], settle: bool, count: int) -> float:
+    """Seconds a call."""
+    if settle:  # the neighbour's threads may still spin, and its data are in the caches
+        program()
+    began = time.perf_counter()
+    for _ in range(count):
+        program()
+    return (time.perf_counter() - began) / count
+
+
+def _calls(program: Callable[[], Any]) -> tuple[bool, int]:
+    """Warm up, then decide from the time of a call: whether to settle before a sample, and the calls in it."""
+    program()
+    seconds = min(_sample(program, False, 1) for _ in range(2))
+    return seconds < SETTLE, max(1, math.ceil(BURST / seconds))

@@ -1,0 +1,44 @@
+"""Streaming with torch's cells, and with its layers on sequences of one step."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from .grid import Task
+from .peers import _torch_program
+from .peers.torch import LAYERS
+
+CELLS: dict[str, Any] = {"rnn": torch.nn.RNNCell, "gru": torch.nn.GRUCell, "lstm": torch.nn.LSTMCell}
+
+
+def programs(task: Task, steps: int) -> dict[str, Callable[[], Any]]:
+    """`steps` steps of a cell, and of a layer with T=1, unless torch lacks the device."""
+    if _torch_program.no_device(task):
+        return {}
+    shape, placement = task.shape, _torch_program.placement(task)
+    cell = CELLS[task.cell](shape.inputs, shape.hidden, **placement)
+    layer = LAYERS[task.cell](shape.inputs, shape.hidden, **placement)
+    (xs,) = _torch_program.tensors(task, [task.inputs()])
+    return {
+        f"torch {type(cell).__name__}": lambda: _stream_cell(cell, xs[0], steps),
+        f"torch {type(layer).__name__}, T=1": lambda: _stream_layer(layer, xs, steps),
+    }
+
+
+def _stream_cell(cell: Any, x: torch.Tensor, steps: int) -> Any:
+    state = None
+    with torch.inference_mode():
+        for _ in range(steps):
+            state = cell(x, state)
+            _torch_program.wait_for(x)
+    return state
+
+
+def _stream_layer(layer: Any, xs: torch.Tensor, steps: int) -> Any:
+    state = None
+    with torch.inference_mode():
+        for _ in range(steps):
+            _, state = layer(xs, state)
+            _torch_program.wait_for(xs)
+    return state
