@@ -148,7 +148,10 @@ def _title(described: dict[str, Any]) -> str:
     versions = described["versions"]
     names = ", ".join(f"{name} {versions[name]}" for name in ("jax", "torch") if name in versions)
     where = described.get("gpu") or f"{described['cpu']}, {described['cores']} cores"
-    return f"Time of recurrent layers over jaxrnn's, {described['dtype']}, {where}, {names}, {described['date'][:10]}"
+    return (
+        "Time of one recurrent layer over jaxrnn's: right of 1 jaxrnn is faster\n"
+        f"{where}, {described['dtype']}, {names}, {described['date'][:10]}"
+    )
 
 
 def _compare(earlier: dict[str, Any], described: dict[str, Any], results: Results) -> int:

@@ -13,7 +13,7 @@ import jaxrnn as jr
 
 from .clock import interleaved, paired, spread
 from .grid import Shape, Task
-from .peers import OURS, scan
+from .peers import OURS, plain_scan
 from .section import Settings, Step
 
 CELLS: dict[str, jr.Cell] = {"rnn": jr.rnn, "gru": jr.gru, "lstm": jr.lstm}
@@ -54,11 +54,11 @@ def _programs(task: Task) -> dict[str, Callable[[], Any]]:
     cell, shape = CELLS[task.cell], task.shape
     params = cell.init(jax.random.key(0), shape.inputs, shape.hidden, dtype=jnp.dtype(task.dtype))
     x = jnp.asarray(task.inputs()[0], task.dtype)
-    plain = jax.jit(scan.STEPS[task.cell], donate_argnums=1)
+    plain = jax.jit(plain_scan.STEPS[task.cell], donate_argnums=1)
     step = jax.jit(cell.step, donate_argnums=1)
     return {
         OURS: lambda: _stream(step, params, cell.initial_state(params, (1,)), x),
-        REFERENCE: lambda: _stream(plain, params._asdict(), scan.zeros(task.cell, x, shape.hidden), x),
+        REFERENCE: lambda: _stream(plain, params._asdict(), plain_scan.zeros(task.cell, x, shape.hidden), x),
     }
 
 

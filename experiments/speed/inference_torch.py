@@ -7,7 +7,7 @@ import torch
 
 from .grid import Task
 from .peers import _torch_program
-from .peers.torch import LAYERS
+from .peers.torch_layers import LAYERS
 
 CELLS: dict[str, Any] = {"rnn": torch.nn.RNNCell, "gru": torch.nn.GRUCell, "lstm": torch.nn.LSTMCell}
 

@@ -20,10 +20,10 @@ def select(device: str, dtype: str) -> None:
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     if device == "cpu":
         jax.config.update("jax_platforms", "cpu")
-    elif dtype == "float32":
-        jax.config.update("jax_default_matmul_precision", "highest")
     if (found := jax.default_backend()) != device:
         raise _run.UserError(f"--device {device}: JAX found no {device.upper()} here, its default device is a {found}")
+    if device == "gpu" and dtype == "float32":
+        jax.config.update("jax_default_matmul_precision", "highest")
 
 
 def cores() -> int:

@@ -11,7 +11,7 @@ import jaxrnn as jr
 
 from .clock import Budget, interleaved, paired, spread
 from .grid import GRID, QUICK, Shape, Task
-from .peers import JAX_PEERS, OURS, build, scan
+from .peers import JAX_PEERS, OURS, build, plain_scan
 from .section import Settings, Step
 
 CELLS: dict[str, jr.Cell] = {"rnn": jr.rnn, "gru": jr.gru, "lstm": jr.lstm}
@@ -75,7 +75,7 @@ def _finished(program: Any, *arguments: Any) -> Any:
 
 def _loss(cell: str, loss: str, way: str, params: Any, xs: Array, weights: Array) -> Array:
     if way == SCAN:
-        (h, *_), ys = scan.unroll(cell, params._asdict(), xs)
+        (h, *_), ys = plain_scan.unroll(cell, params._asdict(), xs)
     else:
         state, ys = jr.unroll(CELLS[cell], params, xs, checkpoint="sqrt" if way == SQRT else None)
         h = CELLS[cell].output(state)

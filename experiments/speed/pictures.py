@@ -35,11 +35,12 @@ def draw(path: pathlib.Path, title: str, records: list[dict[str, Any]]) -> None:
     _limit(panels, records)
     for axis in panels[-1]:
         axis.set_xlabel("time over jaxrnn's, logarithmic")
-    handles = {}
+    handles: dict[str, Any] = {}
     for axis in panels.flat:
-        found, names = axis.get_legend_handles_labels()
-        handles |= dict(zip(names, found, strict=True))
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles), frameon=False)
+        found, labels = axis.get_legend_handles_labels()
+        handles |= dict(zip(labels, found, strict=True))
+    names = [name for name in (*STYLES, "roofline") if name in handles]
+    figure.legend([handles[name] for name in names], names, loc="outside lower center", ncols=len(names), frameon=False)
     figure.savefig(path, format="png", dpi=110)
 
 
@@ -60,7 +61,7 @@ def _draw_panel(axis: Axes, cell: str, mode: str, records: list[dict[str, Any]],
     axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.xaxis.set_minor_formatter(NullFormatter())
-    axis.grid(axis="x", alpha=0.25)
+    axis.grid(alpha=0.25)
 
 
 def _annotate(axis: Axes, record: dict[str, Any], mode: str, row: int) -> None:
@@ -77,6 +78,7 @@ def _annotate(axis: Axes, record: dict[str, Any], mode: str, row: int) -> None:
             va="top",
             fontsize=8,
             color=color,
+            bbox={"boxstyle": "square,pad=0.1", "color": "white", "alpha": 0.7, "linewidth": 0},
         )
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from .grid import MODES
 from .memory import PLAIN, SCAN, SQRT
-from .peers import OURS
+from .peers import GPU_PEERS, OURS
 from .summary import BEST, Results, best, coverage, geometric_means, lags, point_name, ratios, saved_memory, targets
 
 _NONE = "-"
@@ -23,7 +23,7 @@ def _layers(records: list[dict[str, Any]], what: str) -> str:
 
 
 def _mode(records: list[dict[str, Any]], mode: str, what: str) -> str:
-    names = list(dict.fromkeys(name for record in records for name in record["milliseconds"][mode] if name != OURS))
+    names = _peers(record["milliseconds"][mode] for record in records)
     bounded = "over_roofline" in records[0]
     rows = [[mode, f"{OURS}, ms", *names, BEST, *(["roofline"] if bounded else [])]]
     for cell, group in _by_cell(records):
@@ -43,7 +43,7 @@ def _point(record: dict[str, Any], mode: str, names: Sequence[str]) -> list[str]
 
 def _memory(results: Results) -> str:
     records = results["memory"]
-    names = list(dict.fromkeys(name for record in records for name in record["temporary_bytes"] if name != OURS))
+    names = _peers(record["temporary_bytes"] for record in records)
     rows = [["temporary memory", f"{OURS}, KiB", *names]]
     for record in records:
         sizes = record["temporary_bytes"]
@@ -128,6 +128,12 @@ def _targets(results: Results) -> str:
     return _titled(note, rows, left=2)
 
 
+def _peers(named: Iterable[dict[str, Any]]) -> list[str]:
+    """Those that have something in any record, in the order that is always theirs."""
+    found = {name for values in named for name in values}
+    return [name for name in GPU_PEERS if name in found]
+
+
 def _by_cell(records: Iterable[dict[str, Any]]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     groups: dict[str, list[dict[str, Any]]] = {}
     for record in records:
@@ -136,8 +142,8 @@ def _by_cell(records: Iterable[dict[str, Any]]) -> Iterator[tuple[str, list[dict
 
 
 def _time(value: dict[str, float]) -> str:
-    """The median, and half of the distance between the quartiles."""
-    return f"{value['median']:.3g} ±{(value['high'] - value['low']) / 2:.1g}"
+    """The median, and half of the distance between the quartiles in percent of it."""
+    return f"{value['median']:.3g} ±{(value['high'] - value['low']) / 2 / value['median']:.0%}"
 
 
 def _number(value: float | None) -> str:

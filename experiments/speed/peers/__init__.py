@@ -13,18 +13,29 @@ from ._peer import Program as Program
 Made = TypeVar("Made")
 
 OURS = "jaxrnn"
-CPU_PEERS = ("torch", "linen", "nnx", "haiku", "equinox", "scan")
-GPU_PEERS = (*CPU_PEERS, "cudnn", "flashrnn")
 JAX_PEERS = ("linen", "nnx", "haiku", "equinox", "scan")
+CPU_PEERS = ("torch", *JAX_PEERS)
+GPU_PEERS = (*CPU_PEERS, "cudnn", "flashrnn")
+
+_MODULES = {
+    OURS: "jaxrnn_layers",
+    "torch": "torch_layers",
+    "linen": "linen_layers",
+    "nnx": "nnx_layers",
+    "haiku": "haiku_cores",
+    "equinox": "equinox_cells",
+    "scan": "plain_scan",
+    "cudnn": "cudnn_lstm",
+    "flashrnn": "flashrnn_kernels",
+}
 
 
 def load(names: Iterable[str]) -> tuple[dict[str, Peer], dict[str, str]]:
     """Ours and the peers of these names that can be imported; why the others cannot."""
     peers, missing = {}, {}
     for name in (OURS, *names):
-        module = "ours" if name == OURS else name
         try:
-            peers[name] = importlib.import_module(f"{__name__}.{module}").PEER
+            peers[name] = importlib.import_module(f"{__name__}.{_MODULES[name]}").PEER
         except ImportError as error:
             missing[name] = f"not installed ({error})"
         except Exception as error:  # flashrnn asks for compilers and a GPU when it is imported

@@ -24,7 +24,7 @@ def _build(task: Task) -> JaxProgram:
     lengths = jnp.full((shape.batch,), shape.steps, jnp.int32)
 
     def apply(weights: Array, xs: Array) -> Array:
-        ys, _, _ = rnn.lstm(
+        outputs: Any = rnn.lstm(
             jnp.swapaxes(xs, 0, 1),
             zeros,
             zeros,
@@ -34,7 +34,7 @@ def _build(task: Task) -> JaxProgram:
             dropout=0.0,
             precision=lax.Precision.HIGHEST,  # float32 proper, as everyone here has
         )
-        return jnp.swapaxes(ys, 0, 1)
+        return jnp.swapaxes(outputs[0], 0, 1)
 
     return jax_program(task, apply, weights)
 

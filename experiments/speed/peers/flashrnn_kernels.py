@@ -4,7 +4,7 @@ import importlib.metadata
 from typing import Any
 
 import torch
-from flashrnn import flashrnn  # pyright: ignore[reportMissingImports,reportAttributeAccessIssue]
+from flashrnn import flashrnn  # pyright: ignore[reportMissingImports]
 from torch import Tensor
 
 from ..grid import Task

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from ..grid import Task
-from . import ours
+from . import jaxrnn_layers
 from ._peer import JaxProgram, Peer, jax_program
 
 STATES = {"rnn": 1, "gru": 1, "lstm": 2}  # arrays that a cell carries; the first is its output
@@ -64,7 +64,7 @@ def _build(task: Task) -> JaxProgram:
             ys = jnp.concatenate(outputs, axis=-1)
         return ys
 
-    return jax_program(task, ours.over_heads(task, apply), ours.init(task))
+    return jax_program(task, jaxrnn_layers.over_heads(task, apply), jaxrnn_layers.init(task))
 
 
 def _tensors(params: dict[str, Array], suffix: str) -> dict[str, Array]:
