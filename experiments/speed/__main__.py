@@ -54,9 +54,9 @@ of what is there.
 --device gpu measures the same, and cuDNN's LSTM through jax.experimental.rnn and, if it is installed, flashrnn, also at
 T=1024, B=16 and 768 units in 48, 12 heads and one. All of it uses one dtype: run it once with each.
 
---compare tells what became slower than in an earlier run: no times, but times over those of something measured in the
-same rounds (a plain scan, the roofline, torch or linen), and only where the middle halves of both runs' rounds lie
-apart and the medians by more than 5%. The exit status is 1 if anything became slower.
+--compare tells what became slower, or larger, than in an earlier run. It looks at no times by themselves but at times
+over those of a plain scan, the roofline or linen in the same rounds, and names what grew over all of them: where the
+middle halves of both runs' rounds lie apart, and the medians by more than 5%. The exit status is 1 if anything did.
 """
 
 

@@ -5,26 +5,28 @@ Machines are busy and differ, so no times are compared but times over those of s
 
 import json
 import pathlib
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from .. import _run
-from .grid import MODES
-from .memory import SCAN, SQRT
+from .memory import SQRT
 from .peers import OURS
 from .summary import Results, point_name
 
 FORMAT = "jaxrnn speed 1"
+ROUNDS = 5  # with fewer there is no spread to speak of
 TOLERANCE = 1.05  # what the median must have grown by, however small the spread
 
-Figures = dict[str, tuple[float, float, float]]  # quartiles of each; less is better
+Quartiles = tuple[float, float, float]
+Figures = dict[str, dict[str, Quartiles]]  # of each, over each of the things measured beside it; less is better
 
 
 class Slower(NamedTuple):
-    """A figure that grew beyond noise."""
+    """A figure that grew beyond noise, whatever it is taken over."""
 
     name: str
-    before: float
-    after: float
+    growth: float  # the least
+    changes: dict[str, tuple[float, float]]  # medians before and after, over each
 
 
 def read(path: str) -> dict[str, Any]:
@@ -43,72 +45,88 @@ def read(path: str) -> dict[str, Any]:
 def figures(results: Results) -> Figures:
     """All that a run can be compared by: times over others of the same rounds, and bytes."""
     found: Figures = {}
-    for part in ("grid", "stacked"):
-        for record in results[part]:
-            for what in ("over_scan", "over_roofline"):
-                for mode in MODES if record.get(what) else ():
-                    found[f"{part}: {point_name(record)} {mode}, time {_words(what)}"] = _quartiles(record[what][mode])
-    for record in results["memory"]:
-        found[f"memory: {point_name(record)}, bytes"] = (record["temporary_bytes"][OURS],) * 3
-    for record in results["checkpoint"]:
-        name = f"checkpoint: {point_name(record)} {record['loss']}"
-        found[f"{name}, bytes"] = (record["temporary_bytes"][SQRT],) * 3
-        found[f"{name}, time over plain"] = _quartiles(record["over_plain"])
-    for part, what in (("compile", "over_linen"), ("compile", "long_over_short"), ("inference", "over_scan")):
-        for record in results[part]:
-            if record[what]:
-                found[f"{part}: {point_name(record)}, time {_words(what)}"] = _quartiles(record[what])
-    for record in results["import"]:
-        found["import: time over jax's"] = _quartiles(record["over_jax"])
+    for name, other, time in _times(results):
+        if time is not None and time["rounds"] >= ROUNDS:
+            found.setdefault(name, {})[other] = (time["low"], time["median"], time["high"])
+    for name, size in _sizes(results):
+        found[name] = {"bytes": (size, size, size)}
     return found
 
 
+def _times(results: Results) -> Iterator[tuple[str, str, Any]]:
+    """The spreads of times over others, with the names of both."""
+    for part in ("grid", "stacked"):
+        for record in results[part]:
+            for what, other in (("over_scan", "over scan's"), ("over_roofline", "over the roofline's")):
+                for mode, time in record.get(what, {}).items():
+                    yield f"{part}: {point_name(record)} {mode}", other, time
+    for record in results["checkpoint"]:
+        yield f"checkpoint: {point_name(record)} {record['loss']}, time", "over plain", record["over_plain"]
+    for record in results["compile"]:
+        yield f"compile: {point_name(record)}", "over linen's", record["over_linen"]
+        yield f"compile: {record['cell']} T=1024", "over T=128", record["long_over_short"]
+    for record in results["import"]:
+        yield "import", "over jax's", record["over_jax"]
+    for record in results["inference"]:
+        yield f"inference: {point_name(record)}", "over scan's", record["over_scan"]
+
+
+def _sizes(results: Results) -> Iterator[tuple[str, int]]:
+    """Bytes, with their names."""
+    for record in results["memory"]:
+        yield f"memory: {point_name(record)}", record["temporary_bytes"][OURS]
+    for record in results["checkpoint"]:
+        yield f"checkpoint: {point_name(record)} {record['loss']}, memory", record["temporary_bytes"][SQRT]
+
+
 def slower(before: Figures, after: Figures) -> list[Slower]:
-    """Those whose middle halves do not overlap and whose medians are further apart than 5%, the worst first."""
-    found = [
-        Slower(name, before[name][1], after[name][1])
-        for name in before.keys() & after.keys()
-        if after[name][0] > before[name][2] and after[name][1] > TOLERANCE * before[name][1]
-    ]
-    return sorted(found, key=lambda item: (item.before / item.after, item.name))
+    """Those that grew over all that both runs took them over, the worst first.
+
+    One alone may have changed by itself: how fast XLA or torch runs a small program differs from process to process.
+    """
+    found = []
+    for name in before.keys() & after.keys():
+        pairs = {other: (before[name][other], after[name][other]) for other in before[name] if other in after[name]}
+        if pairs and all(_grew(*pair) for pair in pairs.values()):
+            changes = {other: (old[1], new[1]) for other, (old, new) in pairs.items()}
+            found.append(Slower(name, min(new / old for old, new in changes.values()), changes))
+    return sorted(found, key=lambda item: (-item.growth, item.name))
+
+
+def _grew(before: Quartiles, after: Quartiles) -> bool:
+    """The middle halves do not overlap, and the medians are further apart than 5%."""
+    return after[0] > before[2] and after[1] > TOLERANCE * before[1]
 
 
 def differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
     """What two machines differ in that times depend on."""
     names = ("cpu", "cores", "gpu", "dtype", "precision", "threads", "environment", "versions")
-    return [
-        f"{name}: {_difference(before.get(name), after.get(name))}"
-        for name in names
-        if before.get(name) != after.get(name)
-    ]
+    before, after = ({name: machine.get(name) for name in names} for machine in (before, after))
+    return [f"{name}: {_difference(before[name], after[name])}" for name in _unequal(before, after)]
 
 
 def report(old: dict[str, Any], machine: dict[str, Any], results: Results) -> tuple[str, bool]:
     """The comparison in words, and whether anything became slower."""
     before, after = figures(old["results"]), figures(results)
-    found = slower(before, after)
-    lines = [f"compared with the run of {old['machine']['date']}: {len(before.keys() & after.keys())} figures"]
+    found, common = slower(before, after), len(before.keys() & after.keys())
+    lines = [
+        f"compared with the run of {old['machine']['date']}: {common} figures that both have, of {ROUNDS} rounds or more"
+    ]
     lines += [f"note: not measured alike, {text}" for text in differences(old["machine"], machine)]
-    lines += [f"  {x.after / x.before:.2f} times  {x.name}: {x.before:.3g} -> {x.after:.3g}" for x in found]
+    lines += [f"  {item.growth:.2f} times  {item.name}: {_changes(item)}" for item in found]
     lines.append(f"{len(found)} of them became worse, beyond noise" if found else "nothing became worse, beyond noise")
     return "\n".join(lines), bool(found)
 
 
-def _quartiles(value: dict[str, float]) -> tuple[float, float, float]:
-    return value["low"], value["median"], value["high"]
-
-
-def _words(what: str) -> str:
-    return {
-        "over_scan": f"over {SCAN}'s",
-        "over_roofline": "over the roofline's",
-        "over_linen": "over linen's",
-        "long_over_short": "at T=1024 over T=128",
-    }[what]
+def _changes(item: Slower) -> str:
+    return ", ".join(f"{other} {before:.3g} -> {after:.3g}" for other, (before, after) in item.changes.items())
 
 
 def _difference(before: Any, after: Any) -> str:
     if not isinstance(before, dict) or not isinstance(after, dict):
         return f"{before} -> {after}"
-    names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
-    return ", ".join(f"{name} {before.get(name)} -> {after.get(name)}" for name in names)
+    return ", ".join(f"{name} {before.get(name)} -> {after.get(name)}" for name in _unequal(before, after))
+
+
+def _unequal(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    return [name for name in {**before, **after} if before.get(name) != after.get(name)]

@@ -196,24 +196,41 @@ def test_without_peers_there_is_no_best_one():
     [((0.9, 1.0, 1.1), False), ((1.02, 1.1, 1.2), False), ((1.11, 1.2, 1.3), True), ((0.5, 0.6, 0.7), False)],
 )
 def test_slower_is_what_lies_beyond_noise(after, slower):
-    before = {"a": (0.9, 1.0, 1.1), "gone": (1.0, 1.0, 1.0)}
-    assert bool(compare.slower(before, {"a": after, "new": (9.0, 9.0, 9.0)})) == slower
+    before = {"a": {"scan": (0.9, 1.0, 1.1)}, "gone": {"scan": (1.0, 1.0, 1.0)}}
+    assert bool(compare.slower(before, {"a": {"scan": after}, "new": {"scan": (9.0, 9.0, 9.0)}})) == slower
 
 
 def test_a_change_within_five_percent_is_none_however_sharp():
-    assert not compare.slower({"bytes": (100, 100, 100)}, {"bytes": (104, 104, 104)})
-    assert compare.slower({"bytes": (100, 100, 100)}, {"bytes": (106, 106, 106)}) == [("bytes", 100, 106)]
+    before, slightly, more = ({"a": {"bytes": (size, size, size)}} for size in (100, 104, 106))
+    assert not compare.slower(before, slightly)
+    assert compare.slower(before, more) == [("a", 1.06, {"bytes": (100, 106)})]
+
+
+def test_slower_over_one_thing_alone_is_a_change_of_that_thing():
+    alike = (1.0, 1.0, 1.0)
+    before = {"a": {"scan": alike, "roofline": alike}}
+    assert not compare.slower(before, {"a": {"scan": alike, "roofline": (2.0, 2.0, 2.0)}})
+    assert compare.slower(before, {"a": {"scan": (3.0, 3.0, 3.0), "roofline": (2.0, 2.0, 2.0)}})[0].growth == 2
+    assert compare.slower(before, {"a": {"roofline": (2.0, 2.0, 2.0)}})
+
+
+def test_a_few_rounds_are_not_compared():
+    few = {**spread(1), "rounds": 4}
+    part = {"jax_seconds": few, "jaxrnn_seconds": few, "over_jax": few}
+    assert not compare.figures(results(**{"import": [part]}))
+    assert compare.figures(results(**{"import": [{**part, "over_jax": spread(1)}]}))
 
 
 def test_a_comparison_names_what_differs():
     machine = {"date": "2026-11-21", "cpu": "A", "dtype": "float32", "versions": {"jax": "1", "torch": "2"}}
     other = {**machine, "cpu": "B", "versions": {"jax": "1", "torch": "3"}}
-    old, new = (results(grid=[record("rnn", GRID[0], {"jaxrnn": ms, "scan": 2})]) for ms in (1, 1.5))
+    old, new = (results(grid=[record("rnn", GRID[0], {"jaxrnn": ms, "scan": 2}, ms)]) for ms in (1, 1.5))
     text, worse = compare.report({"machine": machine, "results": old}, other, new)
     assert worse
     assert "cpu: A -> B" in text
     assert "versions: torch 2 -> 3" in text
-    assert "1.50 times  grid: rnn T50 B1 I1 H16 forward, time over scan's: 0.5 -> 0.75" in text
+    change = "over scan's 0.5 -> 0.75, over the roofline's 1 -> 1.5"
+    assert f"1.50 times  grid: rnn T50 B1 I1 H16 forward: {change}" in text
     assert "2 of them became worse" in text
     text, worse = compare.report({"machine": machine, "results": new}, machine, old)
     assert not worse
@@ -259,7 +276,7 @@ def test_import_is_timed_in_processes_of_its_own():
 
 
 def test_a_run_leaves_its_files(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(program, "Budget", lambda seconds, rounds: BUDGET)
+    monkeypatch.setattr(program, "Budget", lambda seconds, rounds: clock.Budget(0, compare.ROUNDS))
     out = tmp_path / "speed"
     options = ["--quick", "--cells", "rnn", "--peers", "scan", "--sections", "grid", "inference", "--out", str(out)]
     assert program.main(options) == 0
