@@ -109,9 +109,7 @@ def report(old: dict[str, Any], machine: dict[str, Any], results: Results) -> tu
     """The comparison in words, and whether anything became slower."""
     before, after = figures(old["results"]), figures(results)
     found, common = slower(before, after), len(before.keys() & after.keys())
-    lines = [
-        f"compared with the run of {old['machine']['date']}: {common} figures that both have, of {ROUNDS} rounds or more"
-    ]
+    lines = [f"compared with the run of {old['machine']['date']}: {common} figures with at least {ROUNDS} rounds"]
     lines += [f"note: not measured alike, {text}" for text in differences(old["machine"], machine)]
     lines += [f"  {item.growth:.2f} times  {item.name}: {_changes(item)}" for item in found]
     lines.append(f"{len(found)} of them became worse, beyond noise" if found else "nothing became worse, beyond noise")
