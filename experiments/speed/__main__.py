@@ -3,7 +3,7 @@
 import argparse
 import pathlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tqdm import tqdm
@@ -31,7 +31,8 @@ DESCRIPTION = """\
 Measure how fast jaxrnn is, beside torch.nn, flax.linen, flax.nnx, Haiku, Equinox and a plain lax.scan.
 
 All that is compared runs in one process, in turn, each round in another order, and medians are told. What is not
-installed is named and left out: `pip install '.[dev,peers]'` brings all that a CPU needs.
+installed is named and left out: `pip install '.[dev,peers]'` brings all that a CPU needs. Measure on a machine that
+does nothing else. All sections take about a quarter of an hour on two cores.
 
 sections:
   grid        one layer on six shapes, forward and forward+backward (gradients of all weights; the loss is the sum of
@@ -74,22 +75,32 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     what = parser.add_argument_group("what to measure")
-    what.add_argument("--sections", nargs="+", choices=SECTIONS, default=list(SECTIONS), help="default: all")
-    what.add_argument("--cells", nargs="+", choices=CELLS, help="default: all; with --quick lstm")
-    what.add_argument(
-        "--peers", nargs="+", choices=peers.GPU_PEERS, help="beside ours (default: all that the device may have)"
+    _several(what, "--sections", SECTIONS, "the parts above (default: all)", default=list(SECTIONS))
+    _several(what, "--cells", CELLS, f"of {', '.join(CELLS)} (default: all; with --quick lstm)")
+    _several(
+        what, "--peers", peers.GPU_PEERS, f"of {', '.join(peers.GPU_PEERS)} (default: all that the device may have)"
     )
     what.add_argument("--device", choices=["cpu", "gpu"], default="cpu", help="default: cpu")
     what.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32", help="default: float32")
     how = parser.add_argument_group("how long")
     how.add_argument("--quick", action="store_true", help="one small shape and short times: to see that all works")
     how.add_argument(
-        "--seconds", type=_run.positive, default=8, metavar="S", help="for each point, at least 7 rounds (default: 8)"
+        "--seconds",
+        type=_run.positive,
+        default=8,
+        metavar="S",
+        help="of rounds at each point, after warming up; 7 rounds at least, and 300 at most (default: 8)",
     )
     against = parser.add_argument_group("earlier runs")
     against.add_argument("--compare", metavar="OLD.json", help=f"the {RESULTS} of an earlier run: what became slower?")
     _run.output_options(parser, "runs/speed")
     return parser.parse_args(argv)
+
+
+def _several(group: Any, name: str, choices: Iterable[str], what: str, **options: Any) -> None:
+    """An option that takes one or more of some names."""
+    metavar = name.removeprefix("--").removesuffix("s").upper()
+    group.add_argument(name, nargs="+", choices=choices, metavar=metavar, help=what, **options)
 
 
 def _experiment(arguments: argparse.Namespace) -> int:

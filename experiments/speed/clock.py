@@ -76,5 +76,7 @@ def _sample(program: Callable[[], Any], settle: bool, count: int) -> float:
 def _calls(program: Callable[[], Any]) -> tuple[bool, int]:
     """Warm up, then decide from the time of a call: whether to settle before a sample, and the calls in it."""
     program()
-    seconds = min(_sample(program, False, 1) for _ in range(2))
+    seconds = _sample(program, False, 1)
+    if seconds < SETTLE:  # of what takes longer, another call tells no more
+        seconds = min(seconds, _sample(program, False, 1))
     return seconds < SETTLE, max(1, math.ceil(BURST / seconds))

@@ -11,6 +11,10 @@ import jax
 
 from .. import _run
 
+_BUSY = (
+    "the load was {load} before it began: other programs are running; times then say little, torch's least of all, "
+    "whose threads wait for each other"
+)
 _VARIABLES = ("XLA_FLAGS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "JAX_DEFAULT_MATMUL_PRECISION")
 
 
@@ -59,7 +63,7 @@ def lines(machine: dict[str, Any]) -> str:
     variables = "".join(f", {name}={value}" for name, value in machine["environment"].items())
     threads = ", ".join(f"{name} {count}" for name, count in machine["threads"].items())
     busy = machine["load"] > machine["cores"] / 2
-    note = f"\nnote: the load was {machine['load']} before it began: other programs are running" if busy else ""
+    note = f"\nnote: {_BUSY.format(load=machine['load'])}" if busy else ""
     device = f"{machine['gpu']}, " if "gpu" in machine else ""
     return (
         f"{device}{machine['cpu']}, {machine['cores']} cores, {machine['system']}, {machine['date']}\n"
