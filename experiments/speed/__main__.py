@@ -128,6 +128,7 @@ def _experiment(arguments: argparse.Namespace) -> int:
             pictures.draw(path, _title(described), results["grid"])
     print(f"\n{folder}: {', '.join(files)}")
     if not finished:
+        print(f"interrupted after {sum(map(len, results.values()))} of {len(steps)} measurements")
         return _run.INTERRUPTED
     return _compare(earlier, described, results) if earlier else 0
 

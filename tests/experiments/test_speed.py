@@ -311,7 +311,9 @@ def test_an_interrupted_run_keeps_what_was_measured(tmp_path, capsys, monkeypatc
     assert program.main(options) == _run.INTERRUPTED
     assert len(json.loads((tmp_path / "speed.json").read_text())["results"]["grid"]) == 1
     assert (tmp_path / "speed.png").exists()
-    assert "T50 B1 I1 H16" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "T50 B1 I1 H16" in printed
+    assert "interrupted after 1 of 2 measurements" in printed
 
 
 @pytest.mark.parametrize(
