@@ -57,12 +57,17 @@ def _programs(task: Task) -> dict[str, Callable[[], Any]]:
     plain = jax.jit(plain_scan.STEPS[task.cell], donate_argnums=1)
     step = jax.jit(cell.step, donate_argnums=1)
     return {
-        OURS: lambda: _stream(step, params, cell.initial_state(params, (1,)), x),
-        REFERENCE: lambda: _stream(plain, params._asdict(), plain_scan.zeros(task.cell, x, shape.hidden), x),
+        OURS: _stream(step, params, cell.initial_state(params, (1,)), x),
+        REFERENCE: _stream(plain, params._asdict(), plain_scan.zeros(task.cell, x, shape.hidden), x),
     }
 
 
-def _stream(step: Callable[[Any, Any, Any], Any], params: Any, state: Any, x: Any) -> Any:
-    for _ in range(STEPS):
-        state = jax.block_until_ready(step(params, state, x))
-    return state
+def _stream(step: Callable[[Any, Any, Any], Any], params: Any, state: Any, x: Any) -> Callable[[], None]:
+    """Takes the next steps of an endless stream."""
+
+    def run() -> None:
+        nonlocal state
+        for _ in range(STEPS):
+            state = jax.block_until_ready(step(params, state, x))
+
+    return run

@@ -21,24 +21,20 @@ def programs(task: Task, steps: int) -> dict[str, Callable[[], Any]]:
     layer = LAYERS[task.cell](shape.inputs, shape.hidden, **placement)
     (xs,) = _torch_program.tensors(task, [task.inputs()])
     return {
-        f"torch {type(cell).__name__}": lambda: _stream_cell(cell, xs[0], steps),
-        f"torch {type(layer).__name__}, T=1": lambda: _stream_layer(layer, xs, steps),
+        f"torch {type(cell).__name__}": _stream(lambda state: cell(xs[0], state), xs, steps),
+        f"torch {type(layer).__name__}, T=1": _stream(lambda state: layer(xs, state)[1], xs, steps),
     }
 
 
-def _stream_cell(cell: Any, x: torch.Tensor, steps: int) -> Any:
+def _stream(step: Callable[[Any], Any], xs: torch.Tensor, steps: int) -> Callable[[], None]:
+    """Takes the next steps of an endless stream."""
     state = None
-    with torch.inference_mode():
-        for _ in range(steps):
-            state = cell(x, state)
-            _torch_program.wait_for(x)
-    return state
 
+    def run() -> None:
+        nonlocal state
+        with torch.inference_mode():
+            for _ in range(steps):
+                state = step(state)
+                _torch_program.wait_for(xs)
 
-def _stream_layer(layer: Any, xs: torch.Tensor, steps: int) -> Any:
-    state = None
-    with torch.inference_mode():
-        for _ in range(steps):
-            _, state = layer(xs, state)
-            _torch_program.wait_for(xs)
-    return state
+    return run
