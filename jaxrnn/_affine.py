@@ -1,8 +1,9 @@
 """Cells made of two affine maps and elementwise gates: what rnn, lstm and gru share.
 
-z_t = W_ih x_t + b_ih                   project: free of the state
-r_t = W_hh h_{t-1} + b_hh               the one matmul on the critical path
-s_t = gates(params, z_t, r_t, s_{t-1})  elementwise over hidden units
+z_t = W_ih x_t + b_ih                          project: free of the state
+r_t = W_hh h_{t-1} + b_hh                      the one matmul on the critical path
+a_t = merge(z_t, r_t)                          linear: what the gates see of both
+s_t = gates(params, *a_t, s_{t-1})             elementwise over hidden units
 """
 
 import dataclasses
@@ -14,7 +15,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import DTypeLike
 
-from ._cell import Cell, State
+from ._cell import Cell, Params, State
 from ._checks import (
     check_array,
     check_array_like,
@@ -90,10 +91,42 @@ def state_itself(state: Array) -> Array:
     return state
 
 
+class Parts(NamedTuple):
+    """A cell's step in parts: `gates(params, *merge(project(params, x), r), state)` with r = W_hh h + b_hh."""
+
+    project: Callable[[Params, Array], Array]  # (params, x) -> z
+    merge: Callable[[Array, Array], tuple[Array, ...]]  # (z, r) -> arrays, linear in z and r
+    gates: Callable[..., State]  # (params, *arrays, state) -> state, elementwise over hidden units
+    output: Callable[[State], Array]  # state -> h
+
+
+def parts_of(cell: Cell, arrays: Any) -> Parts | None:
+    """The parts of a cell that has them, if all of the arrays can be differentiated."""
+    if cell.project is None or cell.gates is None or not hasattr(arrays[0], "weight_hh"):
+        return None
+    if not all(jnp.issubdtype(a.dtype, jnp.inexact) for a in jax.tree.leaves(arrays)):
+        return None
+    owner = getattr(cell.gates, "__self__", None)
+    if isinstance(owner, _Affine):
+        return Parts(cell.project, owner.merge, owner.merged_gates, cell.output)
+    return Parts(cell.project, both, cell.gates, cell.output)
+
+
+def both(z: Array, r: Array) -> tuple[Array, Array]:
+    """The merge of a cell whose gates see z and r as they are."""
+    return z, r
+
+
+def added(z: Array, r: Array) -> tuple[Array]:
+    """The merge of a cell whose gates see z + r alone."""
+    return (z + r,)
+
+
 def affine_cell(
-    gates: Callable[[Any, Array, Array, State], State],
+    gates: Callable[..., State],
     blocks: int,
     *,
+    merge: Callable[[Array, Array], tuple[Array, ...]] = both,
     init: Callable[..., Any] | None = None,
     state: Callable[[Any, tuple[int, ...]], Any] = hidden_state,
     output: Callable[[State], Array] = state_itself,
@@ -103,8 +136,12 @@ def affine_cell(
         z = W_ih x + b_ih        r = W_hh h + b_hh        s′ = gates(params, z, r, s)
 
     Args:
-      gates: `(params, z, r, state) -> state`, z and r (*batch, blocks*H), elementwise over hidden units.
+      gates: `(params, z, r, state) -> state`, z and r (*batch, blocks*H), elementwise over hidden units; with a merge
+        `(params, *merge(z, r), state) -> state`.
       blocks: how many blocks of H rows the weights have (rnn 1, gru 3, lstm 4).
+      merge: `(z, r) -> tuple of arrays`, linear in z and r together, each array (*batch, ·). `jr.unroll` keeps these
+        for the backward pass, so the fewer the better: `lambda z, r: (z + r,)` where the gates need no more. Default:
+        both.
       init: `(key, input_size, hidden_size, *, bias=True, dtype=jnp.float32, ...) -> params`, a NamedTuple with at
         least weight_ih, weight_hh, bias_ih and bias_hh. Default: those four, U(-1/sqrt(H), 1/sqrt(H)) as in torch.
       state: `(params, batch_shape) -> pytree of jax.ShapeDtypeStruct`, what the cell carries. Default: h (*batch, H).
@@ -133,8 +170,10 @@ def affine_cell(
     check_int("blocks", blocks)
     if not callable(gates):
         raise TypeError(f"gates must be a function (params, z, r, state) -> state, got {type(gates).__name__}")
-    parts = _Affine(gates, int(blocks), state, output)
-    return Cell(init or parts.init, parts.initial_state, parts.step, output, project, gates)
+    if not callable(merge):
+        raise TypeError(f"merge must be a function (z, r) -> tuple of arrays, got {type(merge).__name__}")
+    parts = _Affine(gates, merge, int(blocks), state, output)
+    return Cell(init or parts.init, parts.initial_state, parts.step, output, project, parts.gates)
 
 
 def project(params: Any, x: Array) -> Array:
@@ -146,7 +185,8 @@ def project(params: Any, x: Array) -> Array:
 class _Affine:
     """What tells one affine cell from another; the methods are the cell's functions."""
 
-    gates: Callable[[Any, Array, Array, State], State]
+    merged_gates: Callable[..., State]
+    merge: Callable[[Array, Array], tuple[Array, ...]]
     blocks: int
     state: Callable[[Any, tuple[int, ...]], Any]
     output: Callable[[State], Array]
@@ -165,6 +205,10 @@ class _Affine:
         check_affine_params(params, self.blocks)
         check_batch_shape(batch_shape)
         return jax.tree.map(lambda like: jnp.zeros(like.shape, like.dtype), self.state(params, tuple(batch_shape)))
+
+    def gates(self, params: Any, z: Array, r: Array, state: State) -> State:
+        """The next state from z and r, both (*batch, G*H)."""
+        return self.merged_gates(params, *self.merge(z, r), state)
 
     def step(self, params: Any, state: State, x: Array) -> State:
         """The next state: x (*batch, I), and a state with the same batch axes."""

@@ -24,15 +24,18 @@ from jax import Array
 from ._affine import AffineParams, affine_cell
 
 
-def _gates(params: AffineParams, z: Array, r: Array, h: Array) -> Array:
-    """Next h (*batch, H) from the pre-activations z and r, both (*batch, 3H)."""
+def _merge(z: Array, r: Array) -> tuple[Array, ...]:
+    """The pre-activations of both gates, and z and r of the new state, which r and z meet apart; each (*batch, H)."""
+    z_reset, z_update, z_new = jnp.split(z, 3, axis=-1)
+    r_reset, r_update, r_new = jnp.split(r, 3, axis=-1)
+    return z_reset + r_reset, z_update + r_update, z_new, r_new
+
+
+def _gates(params: AffineParams, reset: Array, update: Array, z_new: Array, r_new: Array, h: Array) -> Array:
+    """Next h (*batch, H)."""
     del params
-    hidden_size = h.shape[-1]
-    z_gates, z_new = jnp.split(z, [2 * hidden_size], axis=-1)
-    r_gates, r_new = jnp.split(r, [2 * hidden_size], axis=-1)
-    reset, update = jnp.split(jax.nn.sigmoid(z_gates + r_gates), 2, axis=-1)
-    new = jnp.tanh(z_new + reset * r_new)
-    return new + update * (h - new)
+    new = jnp.tanh(z_new + jax.nn.sigmoid(reset) * r_new)
+    return new + jax.nn.sigmoid(update) * (h - new)
 
 
-gru = affine_cell(_gates, blocks=3)
+gru = affine_cell(_gates, blocks=3, merge=_merge)

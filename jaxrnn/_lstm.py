@@ -24,10 +24,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.typing import DTypeLike
 
-from ._affine import affine, affine_cell, init_affine, state_leaf, uniform
+from ._affine import added, affine, affine_cell, init_affine, state_leaf, uniform
 from ._checks import check_int
 
 _BLOCKS = 4
@@ -93,12 +94,22 @@ def _output(state: LSTMState) -> Array:
     return state.h
 
 
-def _gates(params: LSTMParams, z: Array, r: Array, state: LSTMState) -> LSTMState:
-    """Next h and c from the pre-activations z and r, both (*batch, 4H)."""
-    i, f, g, o = jnp.split(z + r, _BLOCKS, axis=-1)
-    c = jax.nn.sigmoid(f) * state.c + jax.nn.sigmoid(i) * jnp.tanh(g)
-    h = jax.nn.sigmoid(o) * jnp.tanh(c)
+def _activate(a: Array) -> Array:
+    """σ of the blocks i, f and o and tanh of the block g, of a (*batch, 4H).
+
+    As one tanh over all of them, σ(a) = ½ + ½ tanh(a/2): on XLA:CPU up to twice as fast as on slices.
+    """
+    scale = jnp.asarray(np.repeat([0.5, 0.5, 1.0, 0.5], a.shape[-1] // _BLOCKS), a.dtype)
+    scale = jnp.broadcast_to(scale, a.shape)
+    return jnp.tanh(a * scale) * scale + (1 - scale)
+
+
+def _gates(params: LSTMParams, a: Array, state: LSTMState) -> LSTMState:
+    """Next h and c from the pre-activations a (*batch, 4H)."""
+    i, f, g, o = jnp.split(_activate(a), _BLOCKS, axis=-1)
+    c = f * state.c + i * g
+    h = o * jnp.tanh(c)
     return LSTMState(h if params.weight_hr is None else affine(h, params.weight_hr, None), c)
 
 
-lstm = affine_cell(_gates, blocks=_BLOCKS, init=_init, state=_state, output=_output)
+lstm = affine_cell(_gates, blocks=_BLOCKS, merge=added, init=_init, state=_state, output=_output)

@@ -18,20 +18,20 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from ._affine import AffineParams, affine_cell
+from ._affine import AffineParams, added, affine_cell
 
 
-def _gates_tanh(params: AffineParams, z: Array, r: Array, h: Array) -> Array:
-    """Next h (*batch, H) from the pre-activations z and r, both (*batch, H)."""
+def _gates_tanh(params: AffineParams, a: Array, h: Array) -> Array:
+    """Next h (*batch, H) from the pre-activation a (*batch, H)."""
     del params, h
-    return jnp.tanh(z + r)
+    return jnp.tanh(a)
 
 
-def _gates_relu(params: AffineParams, z: Array, r: Array, h: Array) -> Array:
-    """Next h (*batch, H) from the pre-activations z and r, both (*batch, H)."""
+def _gates_relu(params: AffineParams, a: Array, h: Array) -> Array:
+    """Next h (*batch, H) from the pre-activation a (*batch, H)."""
     del params, h
-    return jax.nn.relu(z + r)
+    return jax.nn.relu(a)
 
 
-rnn = affine_cell(_gates_tanh, blocks=1)
-rnn_relu = affine_cell(_gates_relu, blocks=1)
+rnn = affine_cell(_gates_tanh, blocks=1, merge=added)
+rnn_relu = affine_cell(_gates_relu, blocks=1, merge=added)

@@ -2,7 +2,6 @@
 
 import functools
 import math
-import operator
 from collections.abc import Callable
 from typing import Any, Literal, TypeAlias
 
@@ -12,8 +11,11 @@ import numpy as np
 from jax import Array, lax
 from jax.typing import ArrayLike
 
+from . import _recurrence
+from ._affine import parts_of
 from ._cell import Cell, Params, State, check_cell
 from ._checks import check_array, check_bool, check_int, check_tree_like, is_concrete
+from ._recurrence import in_turn, masked, vary_with
 
 Checkpoint: TypeAlias = int | Literal["sqrt"] | None
 
@@ -135,56 +137,45 @@ def _unroll(
     else:
         expected = jax.eval_shape(lambda p: cell.initial_state(p, batch_shape), params)
         check_tree_like("state", state, expected, f"for xs of shape {xs.shape}")
-    state = _vary_with(state, (params, xs, lengths))
+    state = vary_with(state, (params, xs, lengths))
+    active = None if lengths is None else _active(lengths, xs.shape[0])
+    xs = masked(active, xs)  # so that padding of NaN or inf reaches no gradient
+    parts = parts_of(cell, (params, state, xs))
+    if parts is None:
+        run = functools.partial(_scan_steps, cell, params, reverse=reverse, return_states=return_states)
+    else:
+        jax.eval_shape(functools.partial(_checked_step, cell), params, state, xs[0])
+        run = functools.partial(_recurrence.scan, parts, params, reverse=reverse, return_states=return_states)
+    if checkpoint is None:
+        return run(state, (xs, active))
+    segment = _root(xs.shape[0]) if isinstance(checkpoint, str) else int(checkpoint)
+    return _run_segments(run, state, (xs, active), segment, reverse)
+
+
+def _checked_step(cell: Cell, params: Params, state: State, x: Array) -> State:
+    following = cell.step(params, state, x)
+    check_tree_like("the state that cell.step returns", following, state, "as the state it was given")
+    return following
+
+
+def _scan_steps(
+    cell: Cell, params: Params, state: State, inputs: tuple[Array, Array | None], *, reverse: bool, return_states: bool
+) -> tuple[State, Any]:
+    """`lax.scan` of `cell.step`, for cells that are not given in parts."""
 
     def step(state: State, inputs: tuple[Array, Array | None]) -> tuple[State, Any]:
         x, active = inputs
-        following = cell.step(params, state, x)
-        check_tree_like("the state that cell.step returns", following, state, "as the state it was given")
+        following = _checked_step(cell, params, state, x)
         emitted = following if return_states else cell.output(following)
-        if active is None:
-            return following, emitted
-        return _where(active, following, state), _where(active, emitted, jax.tree.map(jnp.zeros_like, emitted))
+        return masked(active, following, state), masked(active, emitted)
 
-    active = None if lengths is None else _active(lengths, xs.shape[0])
-    if active is not None:
-        xs = _where(active, xs, jnp.zeros_like(xs))  # so that padding of NaN or inf reaches no gradient
-    if checkpoint is None:
-        return lax.scan(step, state, (xs, active), reverse=reverse)
-    segment = _root(xs.shape[0]) if isinstance(checkpoint, str) else int(checkpoint)
-    return _scan_segments(step, state, (xs, active), segment, reverse)
-
-
-def _vary_with(state: State, others: Any) -> State:
-    """Under `shard_map`, the state as one that differs between devices if anything else does: a scan's carry must."""
-
-    def varying(a: Array) -> frozenset[str]:
-        return jax.typeof(a).manual_axis_type.varying
-
-    axes = frozenset().union(*(varying(leaf) for leaf in jax.tree.leaves((state, others))))
-    if not axes:
-        return state
-    return jax.tree.map(lambda a: lax.pcast(a, tuple(axes - varying(a)), to="varying"), state)
+    return lax.scan(step, state, inputs, reverse=reverse)
 
 
 def _active(lengths: Array, steps: int) -> Array:
     """(T, *batch): whether step t counts for a sequence."""
     time = lax.broadcasted_iota(jnp.int32, (steps, *lengths.shape), 0)
     return time < jnp.broadcast_to(lengths, time.shape)
-
-
-def _where(mask: Array, yes: Any, no: Any) -> Any:
-    """Leaf by leaf, `mask` over the leading axes."""
-
-    def select(path: Any, yes: Array, no: Array) -> Array:
-        if yes.shape[: mask.ndim] != mask.shape:
-            raise ValueError(
-                f"lengths need the batch axes {mask.shape} first in every leaf of the state, "
-                f"got shape {yes.shape} at state{jax.tree_util.keystr(path)}"
-            )
-        return jnp.where(lax.expand_dims(mask, range(mask.ndim, yes.ndim)), yes, no)
-
-    return jax.tree_util.tree_map_with_path(select, yes, no)
 
 
 def _root(steps: int) -> int:
@@ -194,10 +185,10 @@ def _root(steps: int) -> int:
     return min(divisors, key=lambda n: abs(n - root), default=root)
 
 
-def _scan_segments(step: Callable, state: State, xs: Any, segment: int, reverse: bool) -> tuple[State, Any]:
-    """`lax.scan` that keeps, for the backward pass, the states between segments of `segment` steps and no others."""
+def _run_segments(run: Callable, state: State, xs: Any, segment: int, reverse: bool) -> tuple[State, Any]:
+    """`run(state, xs)` that keeps, for the backward pass, the states between segments of `segment` steps, no others."""
     # The outer scan keeps a segment apart from its copy in the backward pass: no barrier against CSE is needed.
-    run = jax.checkpoint(lambda state, xs: lax.scan(step, state, xs, reverse=reverse), prevent_cse=False)
+    run = jax.checkpoint(run, prevent_cse=False)
 
     def run_all(state: State, xs: Any) -> tuple[State, Any]:
         segments = jax.tree.map(lambda a: a.reshape(whole // segment, segment, *a.shape[1:]), xs)
@@ -206,10 +197,4 @@ def _scan_segments(step: Callable, state: State, xs: Any, segment: int, reverse:
 
     steps = jax.tree.leaves(xs)[0].shape[0]
     whole = steps - steps % segment
-    parts = [(run_all, slice(0, whole)), (run, slice(whole, steps))]
-    outputs = []
-    for scan, part in reversed(parts) if reverse else parts:
-        if part.start < part.stop:
-            state, ys = scan(state, jax.tree.map(operator.itemgetter(part), xs))
-            outputs.append(ys)
-    return state, jax.tree.map(lambda *ys: jnp.concatenate(ys), *(reversed(outputs) if reverse else outputs))
+    return in_turn([(run_all, slice(0, whole)), (run, slice(whole, steps))], state, xs, reverse)
