@@ -154,6 +154,25 @@ def test_checkpoint_takes_less_memory(name):
     assert temporaries("sqrt") < temporaries(None) / 12
 
 
+@pytest.mark.parametrize("name", ["rnn", "gru", "lstm"])
+def test_memory_is_no_more_than_a_plain_scans(name):
+    cell, xs = getattr(jr, name), jnp.ones((256, 32, 16))
+    params = cell.init(jax.random.key(0), 16, 64)
+
+    def scan(cell, params, xs):
+        def step(state, x):
+            following = cell.step(params, state, x)
+            return following, cell.output(following)
+
+        return jax.lax.scan(step, cell.initial_state(params, xs.shape[1:-1]), xs)
+
+    def temporaries(run):
+        gradient = jax.grad(lambda params: jnp.sum(jnp.sin(run(cell, params, xs)[1])))
+        return jax.jit(gradient).lower(params).compile().memory_analysis().temp_size_in_bytes
+
+    assert temporaries(jr.unroll) <= 1.1 * temporaries(scan)
+
+
 def test_one_scan_and_nothing_else_loops():
     cell, params = make("lstm")
     text = str(jax.make_jaxpr(lambda xs: jr.unroll(cell, params, xs, lengths=jnp.array([1, 2])))(sequence(STEPS, 2)))

@@ -1,0 +1,170 @@
+"""The scan of cells in parts gives what a scan of their step gives, in chunks, in all derivative modes."""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxrnn as jr
+from jaxrnn import _recurrence
+
+from .cell_table import make, random_like
+
+STEPS, BATCH, FEATURES = 5, 3, 3
+CELLS = ["rnn", "rnn_relu", "gru", "lstm", "lstm_proj", "no_bias", "minimal", "leaky", "parts"]
+
+
+class LeakyParams(NamedTuple):
+    """Parameters with one that the gates look at."""
+
+    weight_ih: jax.Array
+    weight_hh: jax.Array
+    bias_ih: jax.Array | None
+    bias_hh: jax.Array | None
+    rate: jax.Array
+
+
+def _leaky_init(key, input_size, hidden_size, *, bias=True, dtype=jnp.float32):
+    shared = jr.rnn.init(key, input_size, hidden_size, bias=bias, dtype=dtype)
+    return LeakyParams(*shared, rate=jnp.linspace(0.1, 0.9, hidden_size, dtype=dtype))
+
+
+def _leaky_gates(params, a, h):
+    return h + jnp.broadcast_to(params.rate, h.shape) * (jnp.tanh(a) - h)
+
+
+leaky = jr.affine_cell(_leaky_gates, blocks=1, merge=lambda z, r: (z + r,), init=_leaky_init)
+in_parts = jr.Cell(
+    jr.gru.init, jr.gru.initial_state, jr.gru.step, jr.gru.output, jr.gru.project, lambda *args: jr.gru.gates(*args)
+)
+
+
+def cell_and_params(name, dtype):
+    if name in ("leaky", "parts"):
+        cell = leaky if name == "leaky" else in_parts
+        return cell, cell.init(jax.random.key(0), FEATURES, 4, dtype=dtype)
+    return make(name, dtype)
+
+
+def stepped(cell, params, xs, state, *, lengths=None, reverse=False, return_states=False):
+    """`jr.unroll`, as a scan of `cell.step`."""
+
+    def step(state, inputs):
+        t, x = inputs
+        following = cell.step(params, state, x)
+        out = following if return_states else cell.output(following)
+        if lengths is None:
+            return following, out
+        keep = lambda yes, no: jnp.where(jnp.expand_dims(t < lengths, -1), yes, no)  # noqa: E731
+        return jax.tree.map(keep, following, state), jax.tree.map(lambda a: keep(a, jnp.zeros_like(a)), out)
+
+    return jax.lax.scan(step, state, (jnp.arange(len(xs), dtype=jnp.int32), xs), reverse=reverse)
+
+
+def loss(run, cell, options, args):
+    params, xs, state = args
+    outputs = run(cell, params, xs, state, **options)
+    return sum(jnp.sum(jnp.sin(a + 0.1)) for a in jax.tree.leaves(outputs))
+
+
+def arguments(name, dtype):
+    cell, params = cell_and_params(name, dtype)
+    xs = random_like(jnp.zeros((STEPS, BATCH, FEATURES), dtype))
+    return cell, (params, xs, random_like(cell.initial_state(params, (BATCH,)), seed=1))
+
+
+def close(ours, theirs, tolerance):
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * max(1, float(np.abs(b).max())))
+
+
+PLAIN = {}
+RAGGED = {"lengths": np.array([5, 0, 4], np.int32)}
+RAGGED_REVERSE = {"lengths": np.array([5, 2, 4], np.int32), "reverse": True, "return_states": True}
+
+
+@pytest.fixture
+def chunks(monkeypatch):
+    """Chunks of two steps, and a rest."""
+    monkeypatch.setattr(_recurrence, "_chunk_length", lambda *args: 2)
+    jax.clear_caches()
+    yield
+    jax.clear_caches()
+
+
+def both(name, options, dtype=jnp.float64):
+    cell, args = arguments(name, dtype)
+    return args, [functools.partial(loss, run, cell, options) for run in (jr.unroll, stepped)]
+
+
+def check(functions, args, tolerance):
+    close(*(jax.jit(function)(*args) for function in functions), tolerance)
+
+
+@pytest.mark.usefixtures("x64", "chunks")
+@pytest.mark.parametrize("name", CELLS)
+def test_values_and_first_derivatives(name):
+    for options in (PLAIN, RAGGED_REVERSE):
+        args, losses = both(name, options)
+        check([jax.value_and_grad(loss) for loss in losses], (args,), 1e-12)
+    direction = random_like(args, seed=2)
+    check([lambda a, d, f=f: jax.jvp(f, (a,), (d,))[1] for f in losses], (args, direction), 1e-12)
+
+
+@pytest.mark.usefixtures("x64", "chunks")
+@pytest.mark.parametrize("name", ["gru", "lstm_proj", "leaky"])
+def test_second_derivatives(name):
+    args, losses = both(name, RAGGED_REVERSE)
+    direction = random_like(args, seed=2)
+
+    def slope(gradient, direction):
+        return sum(map(jnp.vdot, jax.tree.leaves(gradient), jax.tree.leaves(direction)))
+
+    for second in (
+        lambda f: lambda a, d: jax.jvp(jax.grad(f), (a,), (d,))[1],
+        lambda f: jax.grad(lambda a, d: jax.jvp(f, (a,), (d,))[1]),
+        lambda f: jax.grad(lambda a, d: slope(jax.grad(f)(a), d)),
+    ):
+        check([second(f) for f in losses], (args, direction), 1e-11)
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_single_precision(name):
+    args, losses = both(name, PLAIN, jnp.float32)
+    check([jax.grad(f) for f in losses], (args,), 1e-5)
+
+
+@pytest.mark.usefixtures("x64", "chunks")
+@pytest.mark.parametrize("argument", [0, 1, 2], ids=["params", "xs", "state"])
+def test_one_argument_alone_differentiated_and_batched(argument):
+    """As many sequences as steps: a batch axis taken for time would go unnoticed by shapes alone."""
+    args, losses = both("lstm", RAGGED)
+    many = jax.tree.map(lambda a: a[None] + 0.1 * random_like(jnp.zeros((STEPS, *a.shape)), seed=3), args[argument])
+    ours, theirs = (lambda a, f=f: f((*args[:argument], a, *args[argument + 1 :])) for f in losses)
+
+    def gradient_of_map(f):
+        return jax.grad(lambda many: jnp.sum(jax.vmap(f)(many)))
+
+    check([gradient_of_map(ours), gradient_of_map(theirs)], (many,), 1e-12)
+    check([jax.vmap(jax.grad(ours)), gradient_of_map(theirs)], (many,), 1e-12)
+
+
+def test_bfloat16_gradients_are_as_near_as_a_plain_scans():
+    cell, args = arguments("lstm", jnp.bfloat16)
+    exact = jax.tree.map(lambda a: a.astype(jnp.float32), args)
+    reference = jax.grad(functools.partial(loss, stepped, cell, {}))(exact)
+
+    def error(run):
+        gradient = jax.jit(jax.grad(functools.partial(loss, run, cell, {})))(args)
+        pairs = zip(jax.tree.leaves(gradient), jax.tree.leaves(reference), strict=True)
+        return max(float(jnp.abs(a.astype(jnp.float32) - b).max() / jnp.abs(b).max()) for a, b in pairs)
+
+    assert error(jr.unroll) <= max(0.02, 1.5 * error(stepped))
+
+
+def test_merge_errors():
+    with pytest.raises(TypeError, match="merge must be a function"):
+        jr.affine_cell(lambda params, a, h: a, blocks=1, merge=None)
