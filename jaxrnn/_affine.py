@@ -151,7 +151,8 @@ def affine_cell(
       A `jr.Cell` with all six fields, whose `step` checks its arguments.
 
     Raises:
-      TypeError, ValueError: blocks is not a positive int.
+      TypeError, ValueError: blocks is not a positive int; gates or merge is not a function. `jr.unroll` raises a
+        ValueError if merge is not linear.
 
     Example: the minimal gated unit (Zhou et al. 2016, arXiv:1603.09420), in its reset-after form.
 

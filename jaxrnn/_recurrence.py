@@ -52,7 +52,9 @@ def scan(
 
     Returns the final state, and the outputs or all states, zero where not active.
     """
-    steps, chunk = inputs[0].shape[0], _chunk_length(parts, params, inputs[0])
+    z = jax.eval_shape(parts.project, params, jax.ShapeDtypeStruct(inputs[0].shape[-1:], inputs[0].dtype))
+    _check_linear(parts.merge, z)
+    steps, chunk = inputs[0].shape[0], _chunk_length(inputs[0].shape, z)
     whole = steps - steps % chunk
 
     def run(length: int, state: State, inputs: tuple[Array, Array | None]) -> tuple[State, Any]:
@@ -77,7 +79,16 @@ def in_turn(
     return state, jax.tree.map(lambda *ys: jnp.concatenate(ys), *(reversed(outputs) if reverse else outputs))
 
 
-def _chunk_length(parts: Parts, params: Params, xs: Array) -> int:
+def _check_linear(merge: Callable[[Array, Array], tuple[Array, ...]], z: Any) -> None:
+    """`merge` can be transposed, as only what is linear can."""
+    merged = jax.eval_shape(merge, z, z)
+    try:
+        jax.eval_shape(lambda cotangents: jax.linear_transpose(merge, z, z)(cotangents), merged)
+    except Exception as error:
+        raise ValueError("merge must be linear in z and r, JAX cannot transpose it") from error
+
+
+def _chunk_length(shape: tuple[int, ...], z: Any) -> int:
     """How many time steps are projected at once, and their dW formed at once.
 
     On a CPU as many as fit the caches, 1 MiB of pre-activations, but not below 512 rows, where the matmul gets slow.
@@ -86,8 +97,7 @@ def _chunk_length(parts: Parts, params: Params, xs: Array) -> int:
     sequence, as memory grows with the chunk: rnn (128, 32, 128, 128) all 8.3 in 10.5 MB, a quarter 8.6 in 6.7 MB.
     Below 64 KiB in all it is one chunk. Other platforms have not been measured: 64 MiB there, which bounds memory.
     """
-    steps, batch = xs.shape[0], math.prod(xs.shape[1:-1])
-    z = jax.eval_shape(parts.project, params, jax.ShapeDtypeStruct(xs.shape[-1:], xs.dtype))
+    steps, batch = shape[0], math.prod(shape[1:-1])
     row = z.shape[-1] * z.dtype.itemsize
     if steps * batch * row <= 2**16:
         return steps

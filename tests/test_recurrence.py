@@ -168,3 +168,10 @@ def test_bfloat16_gradients_are_as_near_as_a_plain_scans():
 def test_merge_errors():
     with pytest.raises(TypeError, match="merge must be a function"):
         jr.affine_cell(lambda params, a, h: a, blocks=1, merge=None)
+
+
+@pytest.mark.parametrize("merge", [lambda z, r: (z * r,), lambda z, r: (jnp.tanh(z) + r,)], ids=["product", "tanh"])
+def test_a_merge_that_is_not_linear(merge):
+    cell = jr.affine_cell(lambda params, a, h: a, blocks=1, merge=merge)
+    with pytest.raises(ValueError, match="merge must be linear in z and r"):
+        jr.unroll(cell, cell.init(jax.random.key(0), 2, 3), jnp.ones((4, 2)))
