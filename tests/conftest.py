@@ -5,7 +5,7 @@ import pathlib
 import jax
 import pytest
 
-_AS_USERS_DO = ("test_parity", "test_torch", "test_unroll", "test_charlm", "test_resume")
+_AS_USERS_DO = ("test_parity", "test_torch", "test_memory", "test_charlm", "test_resume")
 _STANDARD = ("experiments", "training", "README.md")  # Optax itself needs standard promotion
 
 

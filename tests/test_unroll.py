@@ -138,41 +138,6 @@ def test_checkpoint_changes_no_value_and_no_gradient(checkpoint, reverse, length
     close(differentiate(params, xs, initial, checkpoint), differentiate(params, xs, initial, None))
 
 
-@pytest.mark.parametrize("name", ["rnn", "gru", "lstm"])
-def test_checkpoint_takes_less_memory(name):
-    """Loss on the final state at T = 1000: √T in place of T states and residuals."""
-    cell, _, _ = CELLS[name]
-    params = cell.init(jax.random.key(0), 32, 32)
-
-    def temporaries(checkpoint):
-        def loss(params, xs):
-            return jnp.sum(cell.output(jr.unroll(cell, params, xs, checkpoint=checkpoint)[0]) ** 2)
-
-        compiled = jax.jit(jax.grad(loss)).lower(params, jnp.ones((1000, 4, 32))).compile()
-        return compiled.memory_analysis().temp_size_in_bytes
-
-    assert temporaries("sqrt") < temporaries(None) / 12
-
-
-@pytest.mark.parametrize("name", ["rnn", "gru", "lstm"])
-def test_memory_is_no_more_than_a_plain_scans(name):
-    cell, xs = getattr(jr, name), jnp.ones((256, 32, 16))
-    params = cell.init(jax.random.key(0), 16, 64)
-
-    def scan(cell, params, xs):
-        def step(state, x):
-            following = cell.step(params, state, x)
-            return following, cell.output(following)
-
-        return jax.lax.scan(step, cell.initial_state(params, xs.shape[1:-1]), xs)
-
-    def temporaries(run):
-        gradient = jax.grad(lambda params: jnp.sum(jnp.sin(run(cell, params, xs)[1])))
-        return jax.jit(gradient).lower(params).compile().memory_analysis().temp_size_in_bytes
-
-    assert temporaries(jr.unroll) <= 1.1 * temporaries(scan)
-
-
 def test_one_scan_and_nothing_else_loops():
     cell, params = make("lstm")
     text = str(jax.make_jaxpr(lambda xs: jr.unroll(cell, params, xs, lengths=jnp.array([1, 2])))(sequence(STEPS, 2)))
