@@ -44,6 +44,16 @@ def exit_status(program: str, main: Callable[[], int]) -> int:
         return BROKEN_PIPE
 
 
+def parser(name: str, description: str, epilog: str | None = None) -> argparse.ArgumentParser:
+    """The parser of `python -m experiments.NAME`, with its texts as they are written."""
+    return argparse.ArgumentParser(
+        prog=f"python -m experiments.{name}",
+        description=description,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
 @functools.partial(jax.jit, static_argnums=0, compiler_options={"xla_backend_optimization_level": 0})
 def init(model: Any, key: jax.Array) -> Any:
     """`model.init(key)`, as one program, compiled in a hurry because it runs once: half the time of op by op."""

@@ -61,11 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.charlm",
-        description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = _run.parser("charlm", DESCRIPTION)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_train(commands)
     _add_sample(commands)

@@ -50,12 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.digits",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = _run.parser("digits", DESCRIPTION, EPILOG)
     network = parser.add_argument_group("network")
     network.add_argument("--form", choices=[*FORMS, "all"], default="all", help="how to read a digit (default: all)")
     network.add_argument("--cell", choices=[*CELLS, "all"], default="all", help="kind of cell (default: all)")

@@ -52,12 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.hello",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = _run.parser("hello", DESCRIPTION, EPILOG)
     words = parser.add_argument_group("words")
     words.add_argument("--source", default="hello", metavar="WORD", help="the word to read (default: hello)")
     words.add_argument(

@@ -57,12 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.sine",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = _run.parser("sine", DESCRIPTION, EPILOG)
     network = parser.add_argument_group("network")
     network.add_argument("--cell", choices=CELLS, default="rnn", help="kind of cell (default: rnn)")
     network.add_argument("--hidden", type=_run.positive, default=16, metavar="H", help="hidden units (default: 16)")

@@ -68,12 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.speed",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = _run.parser("speed", DESCRIPTION, EPILOG)
     what = parser.add_argument_group("what to measure")
     _several(what, "--sections", SECTIONS, "the parts above (default: all)", default=list(SECTIONS))
     _several(what, "--cells", CELLS, f"of {', '.join(CELLS)} (default: all; with --quick lstm)")

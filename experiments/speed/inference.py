@@ -9,14 +9,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-import jaxrnn as jr
-
 from .clock import interleaved, paired, spread
 from .grid import Shape, Task
 from .peers import OURS, plain_scan
+from .peers.jaxrnn_layers import CELLS
 from .section import Settings, Step
 
-CELLS: dict[str, jr.Cell] = {"rnn": jr.rnn, "gru": jr.gru, "lstm": jr.lstm}
 SIZES = (64, 256)
 STEPS = 100  # a sample
 REFERENCE = "scan's step"

@@ -12,9 +12,9 @@ import jaxrnn as jr
 from .clock import Budget, interleaved, paired, spread
 from .grid import GRID, QUICK, Shape, Task
 from .peers import JAX_PEERS, OURS, build, plain_scan
+from .peers.jaxrnn_layers import CELLS
 from .section import Settings, Step
 
-CELLS: dict[str, jr.Cell] = {"rnn": jr.rnn, "gru": jr.gru, "lstm": jr.lstm}
 LONG = Shape(4096, 8, 64, 64)
 QUICK_LONG = Shape(256, 2, 8, 8)
 FINAL_STATE, ALL_OUTPUTS = LOSSES = ("final state", "all outputs")

@@ -11,6 +11,7 @@ import jaxrnn as jr
 from ..grid import Task
 from ._peer import JaxProgram, Peer, jax_program
 
+CELLS: dict[str, jr.Cell] = {"rnn": jr.rnn, "gru": jr.gru, "lstm": jr.lstm}
 LAYERS: dict[str, Any] = {"rnn": jr.RNN, "gru": jr.GRU, "lstm": jr.LSTM}
 
 
