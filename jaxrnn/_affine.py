@@ -100,11 +100,11 @@ class Parts(NamedTuple):
     output: Callable[[State], Array]  # state -> h
 
 
-def parts_of(cell: Cell, arrays: Any) -> Parts | None:
-    """The parts of a cell that has them, if all of the arrays can be differentiated."""
-    if cell.project is None or cell.gates is None or not hasattr(arrays[0], "weight_hh"):
+def parts_of(cell: Cell, params: Params, state: State, xs: Array) -> Parts | None:
+    """The parts of a cell that has them, if all of its arrays can be differentiated."""
+    if cell.project is None or cell.gates is None or not all(hasattr(params, n) for n in ("weight_hh", "bias_hh")):
         return None
-    if not all(jnp.issubdtype(a.dtype, jnp.inexact) for a in jax.tree.leaves(arrays)):
+    if not all(jnp.issubdtype(a.dtype, jnp.inexact) for a in jax.tree.leaves((params, state, xs))):
         return None
     owner = getattr(cell.gates, "__self__", None)
     if isinstance(owner, _Affine):

@@ -28,7 +28,7 @@ import functools
 import math
 import operator
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -54,17 +54,19 @@ def scan(
 
     Returns the final state, and the outputs or all states, zero where not active.
     """
-    z = _projected(parts, params, inputs[0])
+    xs, _ = inputs
+    z = jax.eval_shape(parts.project, params, jax.ShapeDtypeStruct(xs.shape[-1:], xs.dtype))
     _check_linear(parts.merge, z)
-    steps, chunk = inputs[0].shape[0], _chunk_length(inputs[0].shape, z)
-    whole = steps - steps % chunk
+    chunk = _chunk_length(xs.shape, z)
+    whole = xs.shape[0] - xs.shape[0] % chunk
 
     def run(length: int, state: State, inputs: tuple[Array, Array | None]) -> tuple[State, Any]:
-        return _scan(parts, reverse, return_states, length, params, state, *inputs)
+        lengths = _Lengths(length, _forward_length(inputs[0].shape, z, length))
+        return _scan(parts, reverse, return_states, lengths, params, state, *inputs)
 
     runs = [
         (functools.partial(run, chunk), slice(0, whole)),
-        (functools.partial(run, steps - whole), slice(whole, steps)),
+        (functools.partial(run, xs.shape[0] - whole), slice(whole, xs.shape[0])),
     ]
     return in_turn(runs, state, inputs, reverse)
 
@@ -81,6 +83,7 @@ def in_turn(
     return state, jax.tree.map(lambda *ys: jnp.concatenate(ys), *(reversed(outputs) if reverse else outputs))
 
 
+@functools.lru_cache
 def _check_linear(merge: Callable[[Array, Array], tuple[Array, ...]], z: Any) -> None:
     """`merge` can be transposed, as only what is linear can."""
     merged = jax.eval_shape(merge, z, z)
@@ -90,9 +93,11 @@ def _check_linear(merge: Callable[[Array, Array], tuple[Array, ...]], z: Any) ->
         raise ValueError("merge must be linear in z and r, JAX cannot transpose it") from error
 
 
-def _projected(parts: Parts, params: Params, xs: Array) -> Any:
-    """Shape and dtype of z for one x."""
-    return jax.eval_shape(parts.project, params, jax.ShapeDtypeStruct(xs.shape[-1:], xs.dtype))
+class _Lengths(NamedTuple):
+    """How many time steps make a chunk."""
+
+    derivative: int
+    forward: int  # where nothing is differentiated
 
 
 def _chunk_length(shape: tuple[int, ...], z: Any) -> int:
@@ -110,6 +115,11 @@ def _chunk_length(shape: tuple[int, ...], z: Any) -> int:
         return steps
     rows = max(512, (2**20 if jax.default_backend() == "cpu" else 2**26) // row)
     length = max(1, min(rows // max(1, batch), steps // 4))
+    return nearest_divisor(steps, length)
+
+
+def nearest_divisor(steps: int, length: int) -> int:
+    """The divisor of `steps` nearest to `length` if one is between half and twice of it, else `length`."""
     divisors = [n for n in range(1 + length // 2, 2 * length) if steps % n == 0]
     return min(divisors, key=lambda n: abs(n - length), default=length)
 
@@ -131,37 +141,37 @@ def _scan(
     parts: Parts,
     reverse: bool,
     return_states: bool,
-    length: int,
+    lengths: _Lengths,
     params: Params,
     state: State,
     xs: Array,
     active: Array | None,
 ) -> tuple[State, Any]:
-    """`scan` in chunks of `length` steps, a divisor of T."""
+    """`scan` in chunks whose lengths divide T."""
 
     def emit(state: State, merged: Any, active: Array | None) -> Any:
         del merged
         return masked(active, state if return_states else parts.output(state))
 
-    length = _forward_length(xs.shape, _projected(parts, params, xs), length)
-    final, (_, ys) = _forward(parts, params, state, xs, active, emit, length, reverse)
+    final, (_, ys) = _forward(parts, params, state, xs, active, emit, lengths.forward, reverse)
     return final, jax.tree.map(_batch_first, ys)
 
 
 def _scan_jvp(
-    parts: Parts, reverse: bool, return_states: bool, length: int, primals: tuple, tangents: tuple
+    parts: Parts, reverse: bool, return_states: bool, lengths: _Lengths, primals: tuple, tangents: tuple
 ) -> tuple[Any, Any]:
     params, state, xs, active = primals
     dparams, dstate, dxs, _ = tangents
     final, (starts, (states, merged)) = _forward(
-        parts, params, state, xs, active, lambda state, merged, _: (state, merged), length, reverse
+        parts, params, state, xs, active, lambda state, merged, _: (state, merged), lengths.derivative, reverse
     )
     tangent = functools.partial(_chunk_tangent, parts, reverse, return_states, params, _instantiate(params, dparams))
     # The backward pass makes the states' shift again, chunk by chunk.
     tangent = jax.checkpoint(tangent, prevent_cse=False)
     dstate = vary_with(_instantiate(state, dstate), (params, state, xs, active))
     dxs = None if isinstance(dxs, SymbolicZero) else dxs
-    dfinal, (_, dys) = _scan_chunks(tangent, dstate, (xs, dxs, active, states, merged), starts, length, reverse)
+    inputs = (xs, dxs, active, states, merged)
+    dfinal, (_, dys) = _scan_chunks(tangent, dstate, inputs, starts, lengths.derivative, reverse)
     ys = masked(active, states if return_states else parts.output(states))
     return (final, jax.tree.map(_batch_first, ys)), (dfinal, dys)
 
@@ -306,9 +316,18 @@ def _scan_chunks(
     if count == 1:
         carry, (per_chunk, per_step) = body(carry, xs, jax.tree.map(lambda a: a[0], starts))
         return carry, (jax.tree.map(lambda a: a[None], per_chunk), per_step)
-    chunks = jax.tree.map(lambda a: a.reshape(count, length, *a.shape[1:]), xs)
-    carry, (per_chunk, per_step) = lax.scan(run, carry, (chunks, starts), reverse=reverse)
-    return carry, (per_chunk, jax.tree.map(lambda a: a.reshape(count * length, *a.shape[2:]), per_step))
+    carry, (per_chunk, per_step) = lax.scan(run, carry, (split_time(xs, length), starts), reverse=reverse)
+    return carry, (per_chunk, join_time(per_step))
+
+
+def split_time(tree: Any, length: int) -> Any:
+    """Leaf by leaf (T, ...) as (T/length, length, ...)."""
+    return jax.tree.map(lambda a: a.reshape(a.shape[0] // length, length, *a.shape[1:]), tree)
+
+
+def join_time(tree: Any) -> Any:
+    """The inverse of `split_time`."""
+    return jax.tree.map(lambda a: a.reshape(a.shape[0] * a.shape[1], *a.shape[2:]), tree)
 
 
 def vary_with(state: State, others: Any) -> State:

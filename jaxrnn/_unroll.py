@@ -15,7 +15,7 @@ from . import _recurrence
 from ._affine import parts_of
 from ._cell import Cell, Params, State, check_cell
 from ._checks import check_array, check_bool, check_int, check_tree_like, is_concrete
-from ._recurrence import in_turn, masked, vary_with
+from ._recurrence import in_turn, join_time, masked, nearest_divisor, split_time, vary_with
 
 Checkpoint: TypeAlias = int | Literal["sqrt"] | None
 
@@ -140,7 +140,7 @@ def _unroll(
     state = vary_with(state, (params, xs, lengths))
     active = None if lengths is None else _active(lengths, xs.shape[0])
     xs = masked(active, xs)  # so that padding of NaN or inf reaches no gradient
-    parts = parts_of(cell, (params, state, xs))
+    parts = parts_of(cell, params, state, xs)
     if parts is None:
         run = functools.partial(_scan_steps, cell, params, reverse=reverse, return_states=return_states)
     else:
@@ -180,9 +180,7 @@ def _active(lengths: Array, steps: int) -> Array:
 
 def _root(steps: int) -> int:
     """About √steps, and a divisor if there is one nearby: a rest would cost a copy of xs."""
-    root = math.isqrt(steps - 1) + 1
-    divisors = [n for n in range(1 + root // 2, 2 * root) if steps % n == 0]
-    return min(divisors, key=lambda n: abs(n - root), default=root)
+    return nearest_divisor(steps, math.isqrt(steps - 1) + 1)
 
 
 def _run_segments(run: Callable, state: State, xs: Any, segment: int, reverse: bool) -> tuple[State, Any]:
@@ -191,9 +189,8 @@ def _run_segments(run: Callable, state: State, xs: Any, segment: int, reverse: b
     run = jax.checkpoint(run, prevent_cse=False)
 
     def run_all(state: State, xs: Any) -> tuple[State, Any]:
-        segments = jax.tree.map(lambda a: a.reshape(whole // segment, segment, *a.shape[1:]), xs)
-        state, ys = lax.scan(run, state, segments, reverse=reverse)
-        return state, jax.tree.map(lambda a: a.reshape(whole, *a.shape[2:]), ys)
+        state, ys = lax.scan(run, state, split_time(xs, segment), reverse=reverse)
+        return state, join_time(ys)
 
     steps = jax.tree.leaves(xs)[0].shape[0]
     whole = steps - steps % segment

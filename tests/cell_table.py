@@ -64,3 +64,18 @@ def random_like(tree, seed=0):
     leaves, structure = jax.tree.flatten(tree)
     keys = jax.random.split(jax.random.key(seed), len(leaves))
     return structure.unflatten([jax.random.normal(k, a.shape, a.dtype) for k, a in zip(keys, leaves, strict=True)])
+
+
+def stepped(cell, params, xs, state, *, lengths=None, reverse=False, return_states=False):
+    """`jr.unroll`, as a scan of `cell.step`."""
+
+    def step(state, inputs):
+        t, x = inputs
+        following = cell.step(params, state, x)
+        out = following if return_states else cell.output(following)
+        if lengths is None:
+            return following, out
+        keep = lambda yes, no: jnp.where(jnp.expand_dims(t < lengths, -1), yes, no)  # noqa: E731
+        return jax.tree.map(keep, following, state), jax.tree.map(lambda a: keep(a, jnp.zeros_like(a)), out)
+
+    return jax.lax.scan(step, state, (jnp.arange(len(xs), dtype=jnp.int32), xs), reverse=reverse)

@@ -11,7 +11,7 @@ import pytest
 import jaxrnn as jr
 from jaxrnn import _recurrence
 
-from .cell_table import make, random_like
+from .cell_table import make, random_like, stepped
 
 STEPS, BATCH, FEATURES = 5, 3, 3
 CELLS = ["rnn", "rnn_relu", "gru", "lstm", "lstm_proj", "no_bias", "minimal", "leaky", "parts"]
@@ -47,21 +47,6 @@ def cell_and_params(name, dtype):
         cell = leaky if name == "leaky" else in_parts
         return cell, cell.init(jax.random.key(0), FEATURES, 4, dtype=dtype)
     return make(name, dtype)
-
-
-def stepped(cell, params, xs, state, *, lengths=None, reverse=False, return_states=False):
-    """`jr.unroll`, as a scan of `cell.step`."""
-
-    def step(state, inputs):
-        t, x = inputs
-        following = cell.step(params, state, x)
-        out = following if return_states else cell.output(following)
-        if lengths is None:
-            return following, out
-        keep = lambda yes, no: jnp.where(jnp.expand_dims(t < lengths, -1), yes, no)  # noqa: E731
-        return jax.tree.map(keep, following, state), jax.tree.map(lambda a: keep(a, jnp.zeros_like(a)), out)
-
-    return jax.lax.scan(step, state, (jnp.arange(len(xs), dtype=jnp.int32), xs), reverse=reverse)
 
 
 def loss(run, cell, options, args):
@@ -163,6 +148,25 @@ def test_bfloat16_gradients_are_as_near_as_a_plain_scans():
         return max(float(jnp.abs(a.astype(jnp.float32) - b).max() / jnp.abs(b).max()) for a, b in pairs)
 
     assert error(jr.unroll) <= max(0.02, 1.5 * error(stepped))
+
+
+def test_parts_without_a_recurrent_bias_are_stepped():
+    """What has no `bias_hh` for the scan to add runs by its step."""
+
+    class Params(NamedTuple):
+        weight_ih: jax.Array
+        weight_hh: jax.Array
+
+    cell = jr.Cell(
+        init=lambda key, input_size, hidden_size: Params(jnp.ones((hidden_size, input_size)), jnp.eye(hidden_size)),
+        initial_state=lambda params, batch_shape=(): jnp.zeros((*batch_shape, len(params.weight_hh))),
+        step=lambda params, h, x: jnp.tanh(x @ params.weight_ih.T + h @ params.weight_hh.T),
+        output=lambda h: h,
+        project=lambda params, x: x @ params.weight_ih.T,
+        gates=lambda params, z, r, h: jnp.tanh(z + r),
+    )
+    params, xs = cell.init(None, 2, 3), jnp.ones((4, 2))
+    close(jr.unroll(cell, params, xs), stepped(cell, params, xs, cell.initial_state(params)), 1e-6)
 
 
 def test_merge_errors():
