@@ -27,7 +27,11 @@ def of_network(params, xs, lengths):
     return net.apply(params, xs, lengths=lengths)[0]
 
 
-cases = {"network": (of_network, net.init(jax.random.key(1)))}
+def of_equal_lengths(params, xs, lengths):
+    return net.apply(params, xs)[0]
+
+
+cases = {"network": (of_network, net.init(jax.random.key(1))), "equal": (of_equal_lengths, net.init(jax.random.key(1)))}
 for name, cell, sizes in (("rnn", jr.rnn, 4), ("gru", jr.gru, 4), ("lstm", jr.lstm, 4), ("stack", stack, (4, 5))):
     for options in ({}, {"reverse": True}, {"checkpoint": "sqrt"}) if name == "lstm" else ({},):
         run = functools.partial(of_cell, cell, sizes, **options)
