@@ -35,7 +35,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.custom_derivatives import SymbolicZero
 
-from ._affine import Parts, affine
+from ._affine import Parts, affine, spread, widened
 from ._cell import Params, State
 
 _TINY = 2**16  # bytes of pre-activations of the whole sequence
@@ -165,7 +165,9 @@ def _scan_jvp(
     final, (starts, (states, merged)) = _forward(
         parts, params, state, xs, active, lambda state, merged, _: (state, merged), lengths.derivative, reverse
     )
-    tangent = functools.partial(_chunk_tangent, parts, reverse, return_states, params, _instantiate(params, dparams))
+    # Widened, so that dW is added up over chunks in float32.
+    dparams = jax.tree.map(widened, _instantiate(params, dparams))
+    tangent = functools.partial(_chunk_tangent, parts, reverse, return_states, params, dparams)
     # The backward pass makes the states' shift again, chunk by chunk.
     tangent = jax.checkpoint(tangent, prevent_cse=False)
     dstate = vary_with(_instantiate(state, dstate), (params, state, xs, active))
@@ -210,7 +212,7 @@ def _forward(
         h = parts.output(state)
         r = lax.dot_general(h, weight, (((h.ndim - 1,), (0,)), ((), ())))
         if params.bias_hh is not None:
-            r = r + jnp.broadcast_to(params.bias_hh, r.shape)
+            r = r + spread(params.bias_hh, r.shape)
         merged = _add(from_x, parts.merge(jnp.zeros_like(r), r))
         following = masked(active, parts.gates(params, *merged, state), state)
         return following, emit(following, merged, active)
@@ -240,6 +242,7 @@ def _chunk_tangent(
 ) -> tuple[State, tuple[None, Any]]:
     """The tangents of a chunk's last state and outputs, linear in those of the parameters, the first state and x."""
     x, dx, active, states, merged = inputs
+    dparams = jax.tree.map(lambda dleaf, leaf: dleaf.astype(leaf.dtype), dparams, params)
     previous = jax.tree.map(functools.partial(_shift, reverse=reverse), start, states)
     if dx is None:
         _, dz = jax.jvp(lambda params: parts.project(params, x), (params,), (dparams,))
