@@ -148,8 +148,8 @@ def _unroll(
         run = functools.partial(_recurrence.scan, parts, params, reverse=reverse, return_states=return_states)
     if checkpoint is None:
         return run(state, (xs, active))
-    segment = _root(xs.shape[0]) if isinstance(checkpoint, str) else int(checkpoint)
-    return _run_segments(run, state, (xs, active), segment, reverse)
+    segment = square_root(xs.shape[0]) if isinstance(checkpoint, str) else int(checkpoint)
+    return run_segments(run, state, (xs, active), segment, reverse)
 
 
 def _checked_step(cell: Cell, params: Params, state: State, x: Array) -> State:
@@ -178,12 +178,12 @@ def _active(lengths: Array, steps: int) -> Array:
     return time < jnp.broadcast_to(lengths, time.shape)
 
 
-def _root(steps: int) -> int:
+def square_root(steps: int) -> int:
     """About √steps, and a divisor if there is one nearby: a rest would cost a copy of xs."""
     return nearest_divisor(steps, math.isqrt(steps - 1) + 1)
 
 
-def _run_segments(run: Callable, state: State, xs: Any, segment: int, reverse: bool) -> tuple[State, Any]:
+def run_segments(run: Callable, state: State, xs: Any, segment: int, reverse: bool) -> tuple[State, Any]:
     """`run(state, xs)` that keeps, for the backward pass, the states between segments of `segment` steps, no others."""
     # The outer scan keeps a segment apart from its copy in the backward pass: no barrier against CSE is needed.
     run = jax.checkpoint(run, prevent_cse=False)

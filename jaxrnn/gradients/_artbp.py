@@ -1,0 +1,85 @@
+"""Anticipated reweighted truncated back-propagation: cut at random, and made up for."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+from jax.typing import ArrayLike
+
+from .._cell import Params, State, as_step
+from .._checks import is_concrete
+from ._problem import Problem, check_parts, check_problem, check_sequences, checked_loss, split
+
+
+def artbp(
+    problem: Problem, params: Params, state: State, xs: Any, ys: Any, *, key: Array, cut: ArrayLike = 0.1
+) -> tuple[Array, Params]:
+    """Back-propagation that is cut at random between steps, and weighted so that its mean is the exact gradient.
+
+        λ_t = ∂l_t/∂s_t + w_t λ_{t+1} ∂s_{t+1}/∂s_t        w_t = 0 with probability c_t, else 1/(1 - c_t)
+
+    Unbiased for any c; its variance grows with c and with T. Where it is cut nothing further back is needed, so with a
+    constant c the mean reach is 1/c steps. Here all steps are kept and differentiated none the less, as shapes are
+    fixed: time and memory O(T), as `bptt`.
+
+    Args:
+      problem, params, state, xs, ys: see `bptt`.
+      key: for the cuts.
+      cut: c, in [0, 1): one number, or (T - 1,) for the cuts after steps 1 … T-1.
+
+    Returns:
+      L and the estimate of its gradient.
+
+    Raises:
+      ValueError: cut outside [0, 1) or of another shape, no key; as `bptt`.
+      TypeError: as `bptt`.
+
+    Source: Tallec and Ollivier 2017, arXiv:1705.08209.
+
+    >>> import jax, jax.numpy as jnp, jaxrnn as jr
+    >>> from jaxrnn import gradients
+    >>> problem = gradients.Problem(jr.rnn, loss=lambda params, h, y: jnp.sum(h))
+    >>> params = jr.rnn.init(jax.random.key(0), 3, 8)
+    >>> value, grads = gradients.artbp(problem, params, jnp.zeros(8), jnp.ones((5, 3)), None, key=jax.random.key(1))
+    >>> grads.weight_hh.shape
+    (8, 8)
+    """
+    check_problem(problem)
+    steps = check_sequences(xs, ys)
+    if key is None:
+        raise ValueError("artbp cuts at random: it needs a key, as from jax.random.key(0)")
+    if is_concrete(cut) and not (np.all(np.asarray(cut) >= 0) and np.all(np.asarray(cut) < 1)):
+        raise ValueError(f"cut must lie in [0, 1), got {cut}")
+    if jnp.shape(cut) not in ((), (steps - 1,)):
+        raise ValueError(f"cut has shape {jnp.shape(cut)}, expected () or {(steps - 1,)}: one between any two steps")
+    return _artbp(problem, params, state, xs, ys, key, cut)
+
+
+@functools.partial(jax.jit, static_argnames="problem")
+def _artbp(
+    problem: Problem, params: Params, state: State, xs: Any, ys: Any, key: Array, cut: ArrayLike
+) -> tuple[Array, Params]:
+    """At module level, so that an eager call traces once."""
+    check_parts(problem, params, state, xs)
+    cut = jnp.broadcast_to(jnp.asarray(cut, jnp.result_type(float)), len(jax.tree.leaves((xs, ys))[0]) - 1)
+    kept = jax.random.bernoulli(key, 1 - cut)
+    weights = jnp.concatenate([jnp.ones(1, cut.dtype), jnp.where(kept, 1 / (1 - cut), 0)])
+
+    def total(params: Params) -> Array:
+        def step(state: State, inputs: tuple[Any, Any, Array]) -> tuple[State, Array]:
+            x, y, weight = inputs
+            following = as_step(problem.step)(problem.select(params), _weighted(state, weight), x)
+            return following, checked_loss(problem, params, following, y)
+
+        return jnp.sum(lax.scan(step, state, (xs, ys, weights))[1])
+
+    return jax.value_and_grad(total)(params)
+
+
+def _weighted(state: State, weight: Array) -> State:
+    """The same state, whose cotangent is multiplied by the weight on its way back."""
+    reals, with_reals = split(state)
+    return with_reals([lax.stop_gradient(a) + weight.astype(a.dtype) * (a - lax.stop_gradient(a)) for a in reals])

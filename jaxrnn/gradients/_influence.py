@@ -1,0 +1,205 @@
+"""Real-time recurrent learning: the influence ∂s_t/∂θ carried forward, all of it or the part that SnAp keeps.
+
+    J_t = D_t J_{t-1} + I_t        D = ∂s_t/∂s_{t-1}        I = ∂s_t/∂θ, at fixed s_{t-1}
+
+J is n x P, for n numbers in the state and P parameters. Which of its entries are kept, and which of I are other than
+zero, follows from the step's jaxpr. Parameters that keep the same rows of J make a block; J is stored block by block,
+and a block needs of D only its own rows and columns. I is never formed: rows of it that share no parameter, as those of
+all units of a layer do, come out of one vector-Jacobian product together, and are added where they belong.
+"""
+
+import functools
+import itertools
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.sparse as sp
+from jax import Array
+
+from .._cell import Params, State
+from ._problem import Problem, local_step, loss_gradient, ravel, split, unravel, with_recurrent
+from ._sparsity import Pattern, jacobian_pattern
+
+
+class Blocks(NamedTuple):
+    """G blocks of J of equal size: which K rows they have, and which M columns."""
+
+    rows: np.ndarray  # (G, K)
+    columns: np.ndarray  # (G, M)
+
+
+class Layout(NamedTuple):
+    """Where things are, for one step function and its shapes."""
+
+    blocks: tuple[Blocks, ...]  # J is stored as a vector, blocks one after the other
+    size: int  # of that vector
+    seeds: np.ndarray  # (C, n): which rows of I each of C vector-Jacobian products adds up
+    targets: np.ndarray  # (C, P): where in the vector its entries belong; `size` if nowhere
+    gather: np.ndarray  # (P,): where a parameter is among all blocks' columns; their number if nowhere
+
+
+class InfluenceCarry(NamedTuple):
+    """The state, and its influence matrix in the order of the layout."""
+
+    state: State
+    influence: Array
+
+
+def influence_init(
+    problem: Problem, order: int | None, budget: int, params: Params, state: State, x: Any, key: Array | None = None
+) -> InfluenceCarry:
+    """No influence yet; order None is all of it."""
+    del key
+    reals, weights = split(state)[0], split(problem.select(params))[0]
+    dtype = jax.eval_shape(ravel, [*reals, *weights]).dtype
+    if order is None:
+        _check_budget("rtrl", sum(a.size for a in reals) * sum(a.size for a in weights), dtype, budget)
+    layout = layout_of(problem, order, params, state, x)
+    _check_budget("snap", layout.size, dtype, budget)
+    return InfluenceCarry(state, jnp.zeros(layout.size, dtype))
+
+
+def influence_update(
+    problem: Problem, order: int | None, params: Params, carry: InfluenceCarry, x: Any, y: Any
+) -> tuple[InfluenceCarry, Array, Params]:
+    """One step: the state and the influence go on."""
+    layout = layout_of(problem, order, params, carry.state, x)
+    function, weights, reals = local_step(problem, params, carry.state, x)
+    _, pull, following = jax.vjp(function, weights, reals, has_aux=True)
+
+    def rows(cotangent: Array) -> list[Array]:
+        return [ravel(leaves) for leaves in pull(unravel(cotangent, reals))]
+
+    n = layout.seeds.shape[1]
+    dtype = carry.influence.dtype
+    transition = jax.vmap(lambda row: rows(row)[1])(jnp.eye(n, dtype=dtype))
+    immediate = jax.vmap(lambda seed: rows(seed)[0])(jnp.asarray(layout.seeds, dtype))
+    influence = _advance(layout, transition, immediate, carry.influence)
+
+    value, direct, cotangent = loss_gradient(problem, params, following, y)
+    recurrent = _contract(layout, ravel(cotangent), influence)
+    grads = with_recurrent(problem, params, direct, unravel(recurrent, weights))
+    return InfluenceCarry(following, influence), value, grads
+
+
+def _advance(layout: Layout, transition: Array, immediate: Array, influence: Array) -> Array:
+    """D J + I."""
+    parts = [
+        jnp.einsum("gkl,glm->gkm", transition[rows[:, :, None], rows[:, None, :]], block).ravel()
+        for (rows, _), block in zip(layout.blocks, _split(layout, influence), strict=True)
+    ]
+    targets = jnp.asarray(layout.targets)
+    return jnp.concatenate(parts).at[targets].add(immediate, mode="drop")
+
+
+def _contract(layout: Layout, cotangent: Array, influence: Array) -> Array:
+    """(∂l/∂s) J, a number for each parameter."""
+    parts = [
+        jnp.einsum("gk,gkm->gm", cotangent[rows], block).ravel()
+        for (rows, _), block in zip(layout.blocks, _split(layout, influence), strict=True)
+    ]
+    return jnp.concatenate([*parts, jnp.zeros(1, influence.dtype)])[layout.gather]
+
+
+def _split(layout: Layout, influence: Array) -> list[Array]:
+    """(G, K, M) for each size of blocks."""
+    blocks, start = [], 0
+    for rows, columns in layout.blocks:
+        shape = (*rows.shape, columns.shape[1])
+        blocks.append(influence[start : start + math.prod(shape)].reshape(shape))
+        start += math.prod(shape)
+    return blocks
+
+
+def _check_budget(name: str, count: int, dtype: Any, budget: int) -> None:
+    size = count * jnp.dtype(dtype).itemsize
+    if size > budget:
+        others = "snap(order=1), uoro or bptt" if name == "rtrl" else "a lower order, uoro or bptt"
+        raise ValueError(
+            f"{name} would keep an influence matrix of {count:,} numbers, {size:,} bytes, above budget={budget:,}; "
+            f"use {others}, which need less, or raise the budget"
+        )
+    if count > np.iinfo(np.int32).max:
+        raise ValueError(f"{name} would keep {count:,} numbers in one array, more than 32-bit numbers can index")
+
+
+def layout_of(problem: Problem, order: int | None, params: Params, state: State, x: Any) -> Layout:
+    """The layout for arguments of these shapes."""
+    shapes = jax.eval_shape(lambda: (params, state, x))
+    leaves, structure = jax.tree.flatten(shapes)
+    return _layout(problem, order, tuple(leaves), structure)
+
+
+@functools.lru_cache(maxsize=32)
+def _layout(problem: Problem, order: int | None, leaves: tuple[Any, ...], structure: Any) -> Layout:
+    arguments = structure.unflatten(leaves)
+
+    def step(weights: list[Array], reals: list[Array], *arguments: Any) -> list[Array]:
+        return local_step(problem, *arguments)[0](weights, reals)[0]
+
+    weights, reals = jax.eval_shape(lambda *arguments: local_step(problem, *arguments)[1:], *arguments)
+    pattern = sp.csc_array(jacobian_pattern(step, weights, reals, *arguments))
+    parameters, n = (sum(a.size for a in leaves) for leaves in (weights, reals))
+    immediate, transition = pattern[:, :parameters], pattern[:, parameters : parameters + n]
+    return make_layout(immediate, None if order is None else _reached(immediate, transition, order))
+
+
+def _reached(immediate: Pattern, transition: Pattern, order: int) -> Pattern:
+    """Where I + D I + ... + D^(order-1) I may be other than zero."""
+    reached = immediate
+    for _ in range(order - 1):
+        following = sp.csc_array(immediate + transition @ reached)
+        if following.nnz == reached.nnz:
+            break
+        reached = following
+    return reached
+
+
+def make_layout(immediate: Pattern, kept: Pattern | None) -> Layout:
+    """The layout for the pattern of I, (n, P), and for that of what is kept of J, None for all of it."""
+    n, parameters = immediate.shape
+    groups = [(np.arange(n), np.arange(parameters))] if kept is None else _columns_alike(kept)
+    # Of each parameter: its block, where its first row is stored, and how far apart its rows are.
+    block_of, first, stride = (np.zeros(parameters, int) for _ in range(3))
+    rank = np.zeros((len(groups), n), int)  # of a row in a block
+    blocks, size, gathered = [], 0, 0
+    gather = np.full(parameters, sum(len(columns) for _, columns in groups))
+    groups.sort(key=lambda group: (len(group[0]), len(group[1])))
+    for index, (rows, columns) in enumerate(groups):
+        rank[index, rows] = np.arange(len(rows))
+        block_of[columns], stride[columns] = index, len(columns)
+        first[columns] = size + np.arange(len(columns))
+        gather[columns] = gathered + np.arange(len(columns))
+        size, gathered = size + len(rows) * len(columns), gathered + len(columns)
+    for _, alike in itertools.groupby(groups, key=lambda group: (len(group[0]), len(group[1]))):
+        blocks.append(Blocks(*map(np.stack, zip(*alike, strict=True))))
+    colours = _colours(immediate)
+    seeds = colours == np.arange(colours.max() + 1)[:, None]
+    row, column = immediate.nonzero()
+    targets = np.full((len(seeds), parameters), size)
+    targets[colours[row], column] = first[column] + rank[block_of[column], row] * stride[column]
+    return Layout(tuple(blocks), size, seeds, targets.astype(np.int32), gather.astype(np.int32))
+
+
+def _columns_alike(pattern: Pattern) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Sets of columns with entries in the same rows, as (rows, columns); empty columns are left out."""
+    pattern.sort_indices()
+    groups: dict[bytes, list[int]] = {}
+    for column, (begin, end) in enumerate(itertools.pairwise(pattern.indptr)):
+        if begin < end:
+            groups.setdefault(pattern.indices[begin:end].astype(np.int64).tobytes(), []).append(column)
+    return [(np.frombuffer(rows, np.int64), np.array(columns)) for rows, columns in groups.items()]
+
+
+def _colours(pattern: Pattern) -> np.ndarray:
+    """A colour for each row, another wherever two rows have an entry in the same column."""
+    examples = pattern[:, [columns[0] for _, columns in _columns_alike(pattern)]].toarray()
+    shared = (examples.astype(np.int64) @ examples.T) > 0
+    colours = np.zeros(len(shared), int)
+    for row in range(1, len(shared)):
+        taken = set(colours[:row][shared[row, :row]])
+        colours[row] = next(colour for colour in itertools.count() if colour not in taken)
+    return colours

@@ -1,0 +1,84 @@
+"""Problems to differentiate: every kind of step, with a read-out that the loss alone sees."""
+
+import operator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jaxrnn as jr
+from jaxrnn import gradients
+
+from ..cell_table import make, random_like
+
+STEPS, FEATURES, OUTPUTS = 7, 3, 2
+READ = jr.Linear(4, OUTPUTS)
+NAMES = ["rnn", "gru", "lstm", "lstm_proj", "no_bias", "stack", "nested", "bare"]
+
+
+def loss(params, state, target):
+    """Squared error of a linear map of all that the state holds."""
+    leaves = [a.reshape(-1) for a in jax.tree.leaves(state) if jnp.issubdtype(a.dtype, jnp.floating)]
+    error = params["out"] @ jnp.concatenate(leaves) - target["y"]
+    return target["weight"] * jnp.sum(error**2)
+
+
+def bare_step(params, state, x):
+    """A function without a cell: state leaves of unequal size, an integer clock and a key among them."""
+    clock, noise = state["clock"], jax.random.normal(jax.random.fold_in(state["key"], state["clock"]), (2,), x.dtype)
+    fast = jnp.tanh(params["w"] @ jnp.concatenate([state["fast"], state["deep"][0].reshape(-1), x]) + 0.1 * noise)
+    slow = state["deep"][0] * params["decay"] + jnp.sum(fast**2)
+    return {"clock": clock + 1, "key": state["key"], "fast": fast, "deep": (slow,)}
+
+
+def make_problem(name, dtype=jnp.float64):
+    """A problem and (params, state, xs, ys) for it."""
+    if name == "bare":
+        step = bare_step
+        cell = {"w": jnp.linspace(-0.5, 0.5, 2 * (2 + 3 + FEATURES), dtype=dtype).reshape(2, -1),
+                "decay": jnp.full((), 0.8, dtype)}  # fmt: skip
+        state = {
+            "clock": jnp.zeros((), jnp.int32),
+            "key": jax.random.key(3),
+            "fast": jnp.full(2, 0.1, dtype),
+            "deep": (jnp.full((3, 1), 0.2, dtype),),
+        }
+    else:
+        step, cell = make(name, dtype)
+        state = random_like(step.initial_state(cell))
+    size = sum(leaf.size for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.floating))
+    params = {"cell": cell, "out": random_like(jnp.zeros((OUTPUTS, size), dtype), seed=5)}
+    xs = random_like(jnp.zeros((STEPS, FEATURES), dtype), seed=6)
+    ys = {
+        "y": random_like(jnp.zeros((STEPS, OUTPUTS), dtype), seed=7),
+        "weight": jnp.linspace(0.5, 1.5, STEPS, dtype=dtype),
+    }
+    return gradients.Problem(step, loss, operator.itemgetter("cell")), (params, state, xs, ys)
+
+
+def reference(problem, params, state, xs, ys):
+    """The value and gradient of the sum of losses, by a Python loop that JAX differentiates."""
+
+    def total(params):
+        at, value = state, 0.0
+        step = getattr(problem.step, "step", problem.step)
+        for t in range(len(jax.tree.leaves(ys)[0])):
+            at = step(problem.select(params), at, jax.tree.map(lambda a, t=t: a[t], xs))
+            value += problem.loss(params, at, jax.tree.map(lambda a, t=t: a[t], ys))
+        return value
+
+    return jax.value_and_grad(total)(params)
+
+
+def assert_close(ours, theirs, tolerance):
+    """Leaf by leaf, in units of the largest entry of the leaf, or of all where that is 0."""
+    ours, theirs = jax.tree.leaves(ours), jax.tree.leaves(theirs)
+    assert len(ours) == len(theirs)
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * max(float(np.abs(b).max()), 1e-3))
+
+
+def differ(ours, theirs):
+    """How far apart, in units of the length of the second."""
+    flat = [np.concatenate([np.asarray(leaf).ravel() for leaf in jax.tree.leaves(tree)]) for tree in (ours, theirs)]
+    return float(np.linalg.norm(flat[0] - flat[1]) / np.linalg.norm(flat[1]))
