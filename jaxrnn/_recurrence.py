@@ -106,7 +106,7 @@ def _chunk_length(shape: tuple[int, ...], z: Any) -> int:
     On a CPU as many as fit the caches, 1 MiB of pre-activations, but not below 512 rows, where the matmul gets slow.
     lstm (256, 32, 256, 256), ms forward and backward: all 256 steps at once 216, 32 steps 185, 16 steps 175, 8 steps
     174; (128, 32, 128, 128): all 39, 32 steps 34, 16 steps 32, 8 steps 34, 4 steps 38. No more than a quarter of the
-    sequence, as memory grows with the chunk: rnn (128, 32, 128, 128) all 8.3 in 10.5 MB, a quarter 8.6 in 6.7 MB.
+    sequence, as memory grows with the chunk: rnn (128, 32, 128, 128) all 8.3 in 10.5 MB, a quarter 8.6 in 7.0 MB.
     Below 64 KiB in all it is one chunk. Other platforms have not been measured: 64 MiB there, which bounds memory.
     """
     steps, batch = shape[0], math.prod(shape[1:-1])
