@@ -187,10 +187,11 @@ def make_layout(immediate: Pattern, kept: Pattern | None) -> Layout:
 def _columns_alike(pattern: Pattern) -> list[tuple[np.ndarray, np.ndarray]]:
     """Sets of columns with entries in the same rows, as (rows, columns); empty columns are left out."""
     pattern.sort_indices()
+    indices = pattern.indices.astype(np.int64)
     groups: dict[bytes, list[int]] = {}
     for column, (begin, end) in enumerate(itertools.pairwise(pattern.indptr)):
         if begin < end:
-            groups.setdefault(pattern.indices[begin:end].astype(np.int64).tobytes(), []).append(column)
+            groups.setdefault(indices[begin:end].tobytes(), []).append(column)
     return [(np.frombuffer(rows, np.int64), np.array(columns)) for rows, columns in groups.items()]
 
 
