@@ -87,6 +87,8 @@ def influence_update(
 
 def _advance(layout: Layout, transition: Array, immediate: Array, influence: Array) -> Array:
     """D J + I."""
+    if not layout.blocks:  # the step has no parameters
+        return influence
     parts = [
         jnp.einsum("gkl,glm->gkm", transition[rows[:, :, None], rows[:, None, :]], block).ravel()
         for (rows, _), block in zip(layout.blocks, _split(layout, influence), strict=True)

@@ -120,10 +120,12 @@ def split(tree: Any) -> tuple[list[Array], Callable[[list[Array]], Any]]:
     return [leaf for r, leaf in zip(real, leaves, strict=True) if r], rebuild
 
 
-def ravel(leaves: list[Array], axes: int = 0) -> Array:
-    """All leaves as one vector of their widest dtype, behind the first `axes` axes that they share."""
+def ravel(leaves: list[Array]) -> Array:
+    """All leaves as one vector of their widest dtype."""
+    if not leaves:
+        return jnp.zeros(0)
     dtype = functools.reduce(jnp.promote_types, (leaf.dtype for leaf in leaves))
-    return jnp.concatenate([leaf.reshape(*leaf.shape[:axes], -1).astype(dtype) for leaf in leaves], axis=-1)
+    return jnp.concatenate([leaf.reshape(-1).astype(dtype) for leaf in leaves])
 
 
 def unravel(vector: Array, like: list[Array]) -> list[Array]:

@@ -176,6 +176,26 @@ def test_inputs_without_floats_and_losses_without_targets():
         assert_close(algorithm(problem, *args, None), exact, 1e-12)
 
 
+def test_a_reservoir():
+    """A step without parameters: the read-out's gradient is all there is."""
+    weights = jr.rnn.init(jax.random.key(0), 3, 4, dtype=jnp.float64)
+    problem = gradients.Problem(
+        lambda _, h, x: jr.rnn.step(weights, h, x),
+        lambda params, h, y: jnp.sum((params @ h - y) ** 2),
+        select=lambda params: None,
+    )
+    args = jnp.eye(2, 4, dtype=jnp.float64), jnp.zeros(4), jnp.ones((5, 3)), jnp.ones((5, 2))
+    exact = gradients.bptt(problem, *args)
+    for algorithm in (
+        gradients.rtrl,
+        gradients.snap,
+        functools.partial(gradients.uoro, key=jax.random.key(0)),
+        functools.partial(gradients.tbptt, k1=2, k2=2),
+        functools.partial(gradients.bptt, snapshots=2),
+    ):
+        assert_close(algorithm(problem, *args), exact, 1e-12)
+
+
 def test_a_known_case():
     """h_t = w h_{t-1}: dh_T/dw = T w^(T-1) h_0, at the seeds' 1.01^365."""
     problem = gradients.Problem(lambda w, h, x: w * h, lambda w, h, y: y * h)
