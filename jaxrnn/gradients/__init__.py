@@ -4,12 +4,17 @@
     value, grads = bptt(problem, params, state, xs, ys)
 
 `bptt` is the exact reference; `tbptt`, `artbp`, `rtrl`, `snap` and `uoro` are called alike. `online` has the learners
-for endless streams. A batch is `jax.vmap` over (state, xs, ys), then a sum or mean.
+for endless streams. `compare` measures any of them against the exact gradient, `flow` shows how that one goes back
+through the states. A batch is `jax.vmap` over (state, xs, ys), then a sum or mean.
 """
 
 from . import online as online
 from ._artbp import artbp as artbp
 from ._bptt import bptt as bptt
+from ._compare import compare as compare
+from ._compare_report import Comparison as Comparison
+from ._flow import flow as flow
+from ._flow_report import Flow as Flow
 from ._learner import Learner as Learner
 from ._problem import Problem as Problem
 from ._sequence import rtrl as rtrl

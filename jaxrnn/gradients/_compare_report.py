@@ -1,0 +1,160 @@
+"""What `compare` found: numbers that print as a table, convert to a dict, and draw themselves."""
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+from ._optional import pictures
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+COLUMNS = {
+    "cosine": "cosine",
+    "norm_ratio": "norm ratio",
+    "relative_error": "rel. error",
+    "bias": "bias",
+    "bias_standard_error": "± chance",
+    "variance": "variance",
+    "signal_to_noise": "signal/noise",
+}
+_LEGEND = """\
+g is exact, e the estimate: norm ratio |e|/|g|, rel. error |e - g|/|g|; of stochastic ones means over single draws.
+bias |mean e - g|/|g|, and about what chance would make of none; variance E|e - E e|²/|g|²; signal/noise 1/variance.
+"-" is undefined or not random. Time and memory (temporaries) are those of one compiled call."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Agreement:
+    """An estimate e of one tensor's gradient against the exact g; None where g is 0, or e is not random.
+
+    Fields:
+      cosine: e · g / |e||g|, 0 if e is 0; of a stochastic algorithm the mean over draws, as the next two.
+      norm_ratio: |e| / |g|.
+      relative_error: |e - g| / |g|.
+      bias: |mean e - g| / |g|.
+      bias_standard_error: √(variance / draws), about what the bias of an unbiased algorithm is by chance.
+      variance: E|e - E e|² / |g|², summed over the tensor's entries.
+      signal_to_noise: 1 / variance.
+    """
+
+    cosine: float | None = None
+    norm_ratio: float | None = None
+    relative_error: float | None = None
+    bias: float | None = None
+    bias_standard_error: float | None = None
+    variance: float | None = None
+    signal_to_noise: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """Of one compiled call.
+
+    Fields:
+      seconds: the median of several calls, compilation excluded.
+      memory: bytes for temporaries, as the compiler plans them; None if the backend does not say.
+    """
+
+    seconds: float
+    memory: int | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """One algorithm.
+
+    Fields:
+      stochastic: whether it takes a key.
+      cost: of one draw.
+      total: all tensors as one vector.
+      tensors: by their path in params.
+    """
+
+    stochastic: bool
+    cost: Cost
+    total: Agreement
+    tensors: dict[str, Agreement]
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Comparison:
+    """Gradient algorithms against the exact gradient. `str`, `to_dict` and `plot` show it.
+
+    Fields:
+      steps: T.
+      repeats: draws of each stochastic algorithm.
+      exact: what exact back-propagation through time costs.
+      norm: |g|, all tensors as one vector.
+      norms: |g| of each tensor, by its path in params.
+      algorithms: what was measured, by the names that `compare` was given.
+    """
+
+    steps: int
+    repeats: int
+    exact: Cost
+    norm: float
+    norms: dict[str, float]
+    algorithms: dict[str, Measured]
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as dicts and numbers, for `json.dumps`."""
+        return dataclasses.asdict(self)
+
+    def plot(self) -> "Figure":
+        """A panel for each measure, a row for each tensor; time and memory at the right. A matplotlib Figure.
+
+        Raises:
+          ImportError: matplotlib is not installed.
+        """
+        return pictures().draw_comparison(self)
+
+    def __str__(self) -> str:
+        title = f"gradients against exact BPTT, T={self.steps}, |g|={self.norm:.4g}"
+        if any(measured.stochastic for measured in self.algorithms.values()):
+            title += f", {self.repeats} draws of each stochastic algorithm"
+        return "\n\n".join([title, self._totals(), self._by_tensor(), _LEGEND])
+
+    __repr__ = __str__
+
+    def _totals(self) -> str:
+        rows = [["total", *COLUMNS.values(), "time", "memory"]]
+        rows += [["exact", *["-"] * len(COLUMNS), *_show_cost(self.exact)]]
+        for name, measured in self.algorithms.items():
+            rows += [[name, *_show(measured.total), *_show_cost(measured.cost)]]
+        return table(rows)
+
+    def _by_tensor(self) -> str:
+        rows = [["tensor", "|g|", "algorithm", *COLUMNS.values()]]
+        for path, norm in self.norms.items():
+            heads = [[path, f"{norm:.3g}"], *[["", ""]] * (len(self.algorithms) - 1)]
+            for head, (name, measured) in zip(heads, self.algorithms.items(), strict=True):
+                rows += [[*head, name, *_show(measured.tensors[path])]]
+        return table(rows, left=(0, 2))
+
+
+def table(rows: list[list[str]], left: tuple[int, ...] = (0,)) -> str:
+    """Columns of equal width, numbers to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        cells = zip(row, widths, strict=True)
+        padded = [cell.ljust(width) if i in left else cell.rjust(width) for i, (cell, width) in enumerate(cells)]
+        lines.append("  ".join(padded).rstrip())
+    return "\n".join(lines)
+
+
+def _show(agreement: Agreement) -> list[str]:
+    values = ((name, getattr(agreement, name)) for name in COLUMNS)
+    return ["-" if value is None else f"{value:.4f}" if name == "cosine" else f"{value:.3g}" for name, value in values]
+
+
+def _show_cost(cost: Cost) -> list[str]:
+    return [f"{1e3 * cost.seconds:.3g} ms", "-" if cost.memory is None else show_bytes(cost.memory)]
+
+
+def show_bytes(number: int) -> str:
+    """In kB, MB or GB."""
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if number >= size:
+            return f"{number / size:.3g} {unit}"
+    return f"{number} B"
