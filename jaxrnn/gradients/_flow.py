@@ -200,9 +200,7 @@ def _jacobian_norm(problem: Problem, params: Params, state: State, x: Any) -> Ar
         basis = basis.at[row].set(direction / nonzero(norm(direction)))
         image = push(unravel(basis[row], reals))
         back = widened(pull(image))
-        for _ in range(2):  # once leaves rounding errors along the basis, twice is enough
-            back = back - (basis @ back) @ basis
-        return basis, images.at[row].set(widened(image)), back
+        return basis, images.at[row].set(widened(image)), _orthogonal(back, basis)
 
     zeros = jnp.zeros((count, size), dtype)
     start = jax.random.normal(jax.random.key(0), (size,), dtype)
@@ -212,4 +210,12 @@ def _jacobian_norm(problem: Problem, params: Params, state: State, x: Any) -> Ar
 
 def _spectral_norm(matrix: Array) -> Array:
     """The largest singular value."""
-    return jnp.linalg.norm(matrix.astype(jnp.promote_types(matrix.dtype, jnp.float32)), 2)
+    return jnp.linalg.norm(widened([matrix]).reshape(matrix.shape), 2)
+
+
+def _orthogonal(vector: Array, basis: Array) -> Array:
+    """What the rows of the basis do not span of it, and 0 if that is rounding errors, as those span anything."""
+    rest = vector
+    for _ in range(2):  # once leaves rounding errors along the basis, twice is enough
+        rest = rest - (basis @ rest) @ basis
+    return jnp.where(norm(rest) > vector.size * jnp.finfo(vector.dtype).eps * norm(vector), rest, 0)

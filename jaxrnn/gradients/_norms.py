@@ -8,7 +8,8 @@ from ._problem import ravel
 
 def widened(leaves: list[Array]) -> Array:
     """All leaves as one vector of float32, or float64 if one of them is."""
-    return ravel([leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32)) for leaf in leaves])
+    dtype = jnp.float64 if any(leaf.dtype == jnp.float64 for leaf in leaves) else jnp.float32
+    return ravel([leaf.astype(dtype) for leaf in leaves])
 
 
 def norm(vector: Array) -> Array:
