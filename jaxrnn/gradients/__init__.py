@@ -6,11 +6,14 @@
 `bptt` is the exact reference; `tbptt`, `artbp`, `rtrl`, `snap` and `uoro` are called alike. `online` has the learners
 for endless streams. `compare` measures any of them against the exact gradient, `flow` shows how that one goes back
 through the states. A batch is `jax.vmap` over (state, xs, ys), then a sum or mean.
+for endless streams. A batch is `jax.vmap` over (state, xs, ys), then a sum or mean. `check_gradient` tests a step
+function of your own.
 """
 
 from . import online as online
 from ._artbp import artbp as artbp
 from ._bptt import bptt as bptt
+from ._check import check_gradient as check_gradient
 from ._compare import compare as compare
 from ._compare_report import Comparison as Comparison
 from ._flow import flow as flow

@@ -82,9 +82,7 @@ def check_sequences(xs: Any, ys: Any) -> int:
 
 def check_parts(problem: Problem, params: Params, state: State, xs: Any) -> None:
     """The parameters can be differentiated, and a step gives a state like the one it got."""
-    _check_params(params)
-    if not any(map(is_real, jax.tree.leaves(state))):
-        raise TypeError(f"state must have a floating-point leaf, got {describe(state)}")
+    check_differentiable(params, state)
 
     def step(params: Params, state: State, x: Any) -> State:
         function, *arguments = local_step(problem, params, state, x)
@@ -93,11 +91,14 @@ def check_parts(problem: Problem, params: Params, state: State, xs: Any) -> None
     jax.eval_shape(step, params, state, jax.tree.map(lambda a: a[0], xs))
 
 
-def _check_params(params: Params) -> None:
+def check_differentiable(params: Params, state: State) -> None:
+    """All parameters can be differentiated, and some of the state."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         if not is_real(leaf):
             name = jax.tree_util.keystr(path)
             raise TypeError(f"params{name} has dtype {dtype_of(leaf)}: only real floating-point can be differentiated")
+    if not any(map(is_real, jax.tree.leaves(state))):
+        raise TypeError(f"state must have a floating-point leaf, got {describe(state)}")
 
 
 def is_real(leaf: Any) -> bool:
