@@ -1,0 +1,33 @@
+"""The command line: `python -m experiments.gradients`."""
+
+import sys
+from collections.abc import Sequence
+
+from .. import _run
+from . import derive, explode
+from .command import Command
+
+COMMANDS: dict[str, Command] = {
+    "derive": derive,
+    "explode": explode,
+}
+
+DESCRIPTION = """\
+How gradients fare on their way back through time.
+
+Each command prints what it finds and leaves a picture and a JSON file; `COMMAND --help` says what it does.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a subcommand; the exit status."""
+    parser = _run.parser("gradients", DESCRIPTION)
+    subparsers = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
+    for command in COMMANDS.values():
+        command.add(subparsers)
+    arguments = parser.parse_args(argv)
+    return _run.exit_status(f"gradients {arguments.command}", lambda: COMMANDS[arguments.command].run(arguments))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

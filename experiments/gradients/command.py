@@ -1,0 +1,36 @@
+"""What every subcommand is: a module with `add`, which makes its parser, and `run`, which gives the exit status."""
+
+import argparse
+from typing import Any, Protocol
+
+from .. import _run
+
+# What argparse's add_subparsers returns has no public name.
+Subparsers = Any
+
+
+class Command(Protocol):
+    """A subcommand's module."""
+
+    def add(self, subparsers: Subparsers) -> None:
+        """Add its parser, under the name in `__main__.COMMANDS`."""
+        ...
+
+    def run(self, arguments: argparse.Namespace) -> int:
+        """Do it; the exit status."""
+        ...
+
+
+def add_parser(
+    subparsers: Subparsers, name: str, summary: str, description: str, epilog: str
+) -> argparse.ArgumentParser:
+    """A subcommand's parser, with --out and --overwrite; its further options are for the caller to add."""
+    parser = subparsers.add_parser(
+        name,
+        help=summary,
+        description=description,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    _run.output_options(parser, f"runs/gradients/{name}")
+    return parser
