@@ -8,7 +8,7 @@ from ._optional import pictures
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-COLUMNS = {
+_COLUMNS = {
     "cosine": "cosine",
     "norm_ratio": "norm ratio",
     "relative_error": "rel. error",
@@ -18,9 +18,11 @@ COLUMNS = {
     "signal_to_noise": "signal/noise",
 }
 _LEGEND = """\
-g is exact, e the estimate: norm ratio |e|/|g|, rel. error |e - g|/|g|; of stochastic ones means over single draws.
-bias |mean e - g|/|g|, and about what chance would make of none; variance E|e - E e|²/|g|²; signal/noise 1/variance.
-"-" is undefined or not random. Time and memory (temporaries) are those of one compiled call."""
+g is exact, e the estimate: norm ratio |e|/|g|, rel. error |e - g|/|g|. "-" is undefined.
+Time and memory (temporaries) are those of one compiled call."""
+_LEGEND_OF_DRAWS = """\
+Of stochastic ones these are means over single draws; bias |mean e - g|/|g|, and about what chance would make of none;
+variance E|e - E e|²/|g|²; signal/noise 1/variance."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,27 +111,36 @@ class Comparison:
         return pictures().draw_comparison(self)
 
     def __str__(self) -> str:
-        title = f"gradients against exact BPTT, T={self.steps}, |g|={self.norm:.4g}"
+        title, legend = f"gradients against exact BPTT, T={self.steps}, |g|={self.norm:.4g}", _LEGEND
         if any(measured.stochastic for measured in self.algorithms.values()):
             title += f", {self.repeats} draws of each stochastic algorithm"
-        return "\n\n".join([title, self._totals(), self._by_tensor(), _LEGEND])
+            legend += f"\n{_LEGEND_OF_DRAWS}"
+        return "\n\n".join([title, self._totals(), self._by_tensor(), legend])
 
     __repr__ = __str__
 
     def _totals(self) -> str:
-        rows = [["total", *COLUMNS.values(), "time", "memory"]]
-        rows += [["exact", *["-"] * len(COLUMNS), *_show_cost(self.exact)]]
+        columns = self._columns()
+        rows = [["total", *columns.values(), "time", "memory"]]
+        rows += [["exact", *["-"] * len(columns), *_show_cost(self.exact)]]
         for name, measured in self.algorithms.items():
-            rows += [[name, *_show(measured.total), *_show_cost(measured.cost)]]
+            rows += [[name, *_show(measured.total, columns), *_show_cost(measured.cost)]]
         return table(rows)
 
     def _by_tensor(self) -> str:
-        rows = [["tensor", "|g|", "algorithm", *COLUMNS.values()]]
+        columns = self._columns()
+        rows = [["tensor", "|g|", "algorithm", *columns.values()]]
         for path, norm in self.norms.items():
             heads = [[path, f"{norm:.3g}"], *[["", ""]] * (len(self.algorithms) - 1)]
             for head, (name, measured) in zip(heads, self.algorithms.items(), strict=True):
-                rows += [[*head, name, *_show(measured.tensors[path])]]
+                rows += [[*head, name, *_show(measured.tensors[path], columns)]]
         return table(rows, left=(0, 2))
+
+    def _columns(self) -> dict[str, str]:
+        """Those that an algorithm has, and the first three."""
+        present = [measured.total for measured in self.algorithms.values()]
+        filled = {name for total in present for name, value in vars(total).items() if value is not None}
+        return {name: head for i, (name, head) in enumerate(_COLUMNS.items()) if i < 3 or name in filled}
 
 
 def table(rows: list[list[str]], left: tuple[int, ...] = (0,)) -> str:
@@ -143,16 +154,16 @@ def table(rows: list[list[str]], left: tuple[int, ...] = (0,)) -> str:
     return "\n".join(lines)
 
 
-def _show(agreement: Agreement) -> list[str]:
-    values = ((name, getattr(agreement, name)) for name in COLUMNS)
+def _show(agreement: Agreement, columns: dict[str, str]) -> list[str]:
+    values = ((name, getattr(agreement, name)) for name in columns)
     return ["-" if value is None else f"{value:.4f}" if name == "cosine" else f"{value:.3g}" for name, value in values]
 
 
 def _show_cost(cost: Cost) -> list[str]:
-    return [f"{1e3 * cost.seconds:.3g} ms", "-" if cost.memory is None else show_bytes(cost.memory)]
+    return [f"{1e3 * cost.seconds:.3g} ms", "-" if cost.memory is None else _show_bytes(cost.memory)]
 
 
-def show_bytes(number: int) -> str:
+def _show_bytes(number: int) -> str:
     """In kB, MB or GB."""
     for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if number >= size:

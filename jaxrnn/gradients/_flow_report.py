@@ -80,7 +80,9 @@ class Flow:
 
     def bound_sentence(self) -> str:
         """What the bound allows."""
-        if abs(self.bound - 1) <= _ROUNDING:
+        if not math.isfinite(self.bound):
+            says = "which bounds nothing"
+        elif abs(self.bound - 1) <= _ROUNDING:
             says = "1 to rounding, so nothing can explode"
         elif self.bound < 1:
             says = "below 1, which suffices for vanishing"

@@ -62,6 +62,7 @@ def test_known_multiples():
     expected = {"exact": (1, 1, 0), "double": (1, 2, 1), "opposite": (-1, 0.5, 1.5), "nothing": (0, 0, 1)}
     for name, numbers in expected.items():
         assert not report.algorithms[name].stochastic
+        assert "bias" not in str(report).splitlines()[2]
         for agreement in rows(report.algorithms[name]):
             found = (agreement.cosine, agreement.norm_ratio, agreement.relative_error)
             np.testing.assert_allclose(found, numbers, atol=1e-12)
@@ -146,7 +147,7 @@ def test_keys_are_independent_of_the_other_algorithms_and_may_be_bound():
     alone, beside = run({"noise": noise}), run({"bound": bound, "noise": noise})
     assert alone.algorithms["noise"].total == beside.algorithms["noise"].total
     assert not beside.algorithms["bound"].stochastic
-    assert gradients.compare(SMALL, *SMALL_ARGS, {"bound": bound}).algorithms["bound"].total.relative_error > 0
+    assert beside.algorithms["bound"].total.relative_error > 0
     other = run({"noise": noise}, key=jax.random.key(8))
     assert other.algorithms["noise"].total != alone.algorithms["noise"].total
 
@@ -202,19 +203,18 @@ def test_it_prints_draws_and_becomes_a_dict():
 
 
 def test_time_and_memory():
-    """Those of the compiled call."""
+    """Those of the compiled call: one that does more takes longer, one that holds more takes more."""
     problem, args = make_problem("rnn", jnp.float32)
 
     def busy(problem, params, state, xs, ys):
         value, grads = gradients.bptt(problem, params, state, xs, ys)
         square = jnp.sin(jnp.arange(1000, dtype=jnp.float32)[:, None] * value + jnp.ones((1, 1000), jnp.float32))
-        return value + jnp.sum(square @ square @ square), grads
+        return value + jnp.sum(jnp.sin(square @ square)), grads
 
     report = gradients.compare(problem, *args, {"bptt": gradients.bptt, "busy": busy})
     bptt, busy_cost = (measured.cost for measured in report.algorithms.values())
     assert bptt.memory == report.exact.memory
-    compiled = jax.jit(functools.partial(busy, problem)).lower(*args).compile()
-    assert busy_cost.memory == compiled.memory_analysis().temp_size_in_bytes
+    assert busy_cost.memory >= 2 * 1000**2 * 4  # the matrix and its square
     assert busy_cost.seconds > 3 * report.exact.seconds > 0
 
 

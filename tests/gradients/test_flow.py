@@ -149,7 +149,7 @@ def jacobians(problem, params, state, xs):
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("name", ["rnn", "lstm", "lstm_proj", "stack"])
+@pytest.mark.parametrize("name", ["rnn", "lstm_proj", "stack"])
 def test_omega_and_the_bound(name):
     """Ω by a loop over Jacobians, as equation 9 has it."""
     problem, (params, state, xs, ys) = make_problem(name)
@@ -217,7 +217,7 @@ def test_long_sequences_are_subsampled_and_say_so():
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize(("name", "largest"), [("lstm", 2), ("bare", 3), ("bare", 6), ("rnn", 1)])
+@pytest.mark.parametrize(("name", "largest"), [("lstm", 2), ("bare", 3), ("bare", 1)])
 def test_a_subsampled_map_is_part_of_the_whole(monkeypatch, name, largest):
     problem, args = make_problem(name)
     whole = gradients.flow(problem, *args).map
@@ -239,6 +239,14 @@ def test_what_is_too_small_or_too_large_is_left_out_and_counted():
     assert flow.verdict == "exploding"
     assert f"{400 - 128} of 400 entries are not finite" in str(flow)
     assert "red: not finite" in flow.plot().axes[1].get_title()
+
+
+def test_a_state_that_is_not_finite():
+    problem = gradients.Problem(lambda w, h, x: w * h**3, lambda w, h, y: h)
+    flow = gradients.flow(problem, jnp.float32(1), jnp.float32(10), None, jnp.ones(8, jnp.float32))
+    assert "which bounds nothing" in str(flow)
+    assert "entries are not finite" in str(flow)
+    assert flow.plot().axes
 
 
 def test_tiny_norms_of_vectors_are_not_lost():
