@@ -19,9 +19,9 @@ _COLUMNS = {
 }
 _LEGEND = """\
 g is exact, e the estimate: norm ratio |e|/|g|, rel. error |e - g|/|g|. "-" is undefined.
-Time and memory (temporaries) are those of one compiled call."""
+Time, and memory for temporaries, are those of one compiled call."""
 _LEGEND_OF_DRAWS = """\
-Of stochastic ones these are means over single draws; bias |mean e - g|/|g|, and about what chance would make of none;
+Cosine, ratio and error are means over single draws; bias |mean e - g|/|g|, and about what chance would make of none;
 variance E|e - E e|²/|g|²; signal/noise 1/variance."""
 
 

@@ -83,7 +83,7 @@ class Flow:
         if not math.isfinite(self.bound):
             says = "which bounds nothing"
         elif abs(self.bound - 1) <= _ROUNDING:
-            says = "1 to rounding, so nothing can explode"
+            says = "which is 1 to rounding: nothing can explode"
         elif self.bound < 1:
             says = "below 1, which suffices for vanishing"
         else:

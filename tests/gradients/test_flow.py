@@ -113,7 +113,7 @@ def test_an_orthogonal_linear_network_keeps_every_norm():
     assert flow.verdict == "neither"
     assert flow.omega <= 1e-24
     assert abs(flow.bound - 1) <= 1e-12
-    assert "1 to rounding, so nothing can explode" in str(flow)
+    assert "which is 1 to rounding: nothing can explode" in str(flow)
 
 
 @pytest.mark.usefixtures("x64")
