@@ -4,10 +4,11 @@ import sys
 from collections.abc import Sequence
 
 from .. import _run
-from . import derive, explode
+from . import compare, derive, explode
 from .command import Command
 
 COMMANDS: dict[str, Command] = {
+    "compare": compare,
     "derive": derive,
     "explode": explode,
 }

@@ -5,9 +5,8 @@
 
 `bptt` is the exact reference; `tbptt`, `artbp`, `rtrl`, `snap` and `uoro` are called alike. `online` has the learners
 for endless streams. `compare` measures any of them against the exact gradient, `flow` shows how that one goes back
-through the states. A batch is `jax.vmap` over (state, xs, ys), then a sum or mean.
-for endless streams. A batch is `jax.vmap` over (state, xs, ys), then a sum or mean. `check_gradient` tests a step
-function of your own.
+through the states, `check_gradient` tests a step function of your own. A batch is `jax.vmap` over (state, xs, ys), then
+a sum or mean.
 """
 
 from . import online as online

@@ -54,7 +54,7 @@ def _is_measured(report: Comparison, field: str) -> bool:
 
 
 def _style(index: int) -> dict[str, Any]:
-    return {"color": _COLORS[index % len(_COLORS)], "marker": _MARKERS[index % len(_MARKERS)]}
+    return {"color": _COLORS[index % len(_COLORS)], "marker": _MARKERS[(index + index // len(_COLORS)) % len(_MARKERS)]}
 
 
 def _draw_measure(axis: Axes, report: Comparison, field: str) -> None:

@@ -1,0 +1,215 @@
+"""The subcommand `compare`: every algorithm on one task, how good its gradient is and how fast it learns."""
+
+import argparse
+import functools
+import operator
+import pathlib
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array
+from tqdm import tqdm
+
+import jaxrnn as jr
+from jaxrnn import gradients
+
+from .. import _run
+from . import compare_picture
+from .command import Subparsers, add_parser
+
+CELLS = {"rnn": jr.rnn, "gru": jr.gru, "lstm": jr.lstm}
+DELAYS = {3: 1.0, 12: 0.5}
+LEARNING_RATE = 3e-3
+UPDATES = 3000
+
+PICTURE, QUALITY, RESULTS = "compare.png", "quality.png", "compare.json"
+
+ALGORITHMS: dict[str, Callable[..., tuple[Array, Any]]] = {
+    "bptt": gradients.bptt,
+    "bptt sqrt": functools.partial(gradients.bptt, memory="sqrt"),
+    "bptt revolve": functools.partial(gradients.bptt, memory="revolve"),
+    "tbptt 5, 5": functools.partial(gradients.tbptt, k1=5, k2=5),
+    "tbptt 5, 20": functools.partial(gradients.tbptt, k1=5, k2=20),
+    "artbp 0.1": functools.partial(gradients.artbp, cut=0.1),
+    "rtrl": gradients.rtrl,
+    "snap 1": functools.partial(gradients.snap, order=1),
+    "uoro": gradients.uoro,
+    "uoro 64": functools.partial(gradients.uoro, samples=64),
+}
+STOCHASTIC = {"artbp 0.1", "uoro", "uoro 64"}
+
+TARGET = " + ".join(f"{weight:g} x_(t-{delay})" for delay, weight in DELAYS.items())
+
+DESCRIPTION = f"""\
+Compare every gradient algorithm of jaxrnn.gradients on one task.
+
+The task is an echo: a coin is thrown at every step, x_t = ±1, and the network is to say
+y_t = {TARGET}; the loss is the mean squared error over the sequence.
+
+  quality    jaxrnn.gradients.compare on one sequence, after some updates with the exact gradient: the table
+  learning   from the same untrained parameters and data, Adam at {LEARNING_RATE:g}, a new batch for each update; each
+             algorithm for the same wall time, or {UPDATES:,} updates. Short truncations are blind to the longer delay
+"""
+
+EPILOG = f"""\
+files in DIR:
+  {PICTURE:13} both: cosine and relative error, loss against updates and against seconds
+  {QUALITY:13} all that the table says, by parameter tensor
+  {RESULTS:13} arguments, the table, the curves
+
+Ctrl-C ends early; the files are written with what is there.
+"""
+
+
+class Curve(NamedTuple):
+    """A training."""
+
+    losses: list[float]  # before each update, mean over the batch
+    seconds: list[float]  # after each, since the first began, compilation left out
+
+
+def add(subparsers: Subparsers) -> None:
+    """Its parser."""
+    parser = add_parser(subparsers, "compare", "every algorithm on one task: quality, learning", DESCRIPTION, EPILOG)
+    network = parser.add_argument_group("network and data")
+    network.add_argument("--cell", choices=CELLS, default="lstm", help="default: lstm")
+    network.add_argument("--hidden", type=_run.positive, default=32, metavar="H", help="hidden units (default: 32)")
+    network.add_argument("--steps", type=_run.positive, default=100, metavar="T", help="steps (default: 100)")
+    network.add_argument("--batch", type=_run.positive, default=8, metavar="B", help="sequences (default: 8)")
+    measuring = parser.add_argument_group("measuring")
+    measuring.add_argument(
+        "--trained", type=_run.natural, default=300, metavar="N", help="updates before the quality (default: 300)"
+    )
+    measuring.add_argument(
+        "--repeats", type=_run.positive, default=100, metavar="N", help="draws of stochastic ones (default: 100)"
+    )
+    measuring.add_argument(
+        "--seconds", type=_run.natural, default=5, metavar="S", help="of training for each algorithm (default: 5)"
+    )
+    parser.add_argument("--seed", type=_run.seed, default=0, metavar="S", help="of all that is random (default: 0)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measure, print, draw; the exit status."""
+    folder = _run.prepare_folder(arguments.out, [PICTURE, QUALITY, RESULTS], arguments.overwrite)
+    key = jax.random.key(arguments.seed)
+    problem, params, state = _network(arguments, jax.random.fold_in(key, 0))
+    data = jax.random.fold_in(key, 2)
+    trainer = functools.partial(_Trainer, arguments, problem, state, data)
+    report = _quality(arguments, problem, trainer("bptt").trained(params), state, jax.random.fold_in(key, 1))
+    print(report, flush=True)
+    curves: dict[str, Curve] = {}
+    status = 0
+    try:
+        for name in tqdm(ALGORITHMS if arguments.seconds else (), disable=None, leave=False):
+            curves[name] = Curve([], [])
+            trainer(name).learn(params, curves[name])
+    except KeyboardInterrupt:
+        print("interrupted")
+        status = _run.INTERRUPTED
+    _tell(curves)
+    _write(folder, arguments, report, curves)
+    return status
+
+
+def _network(arguments: argparse.Namespace, key: Array) -> tuple[gradients.Problem, Any, Any]:
+    """The problem, and a network and state to begin with."""
+    cell, read = CELLS[arguments.cell], jr.Linear(arguments.hidden, 1)
+
+    def loss(params: Any, state: Any, y: Array) -> Array:
+        return (read.apply(params["out"], cell.output(state))[0] - y) ** 2 / arguments.steps
+
+    key_cell, key_out = jax.random.split(key)
+    params = {"cell": cell.init(key_cell, 1, arguments.hidden), "out": read.init(key_out)}
+    problem = gradients.Problem(cell, loss, operator.itemgetter("cell"))
+    return problem, params, cell.initial_state(params["cell"])
+
+
+def echo(key: Array, steps: int) -> tuple[Array, Array]:
+    """xs (T, 1) and ys (T,) of one sequence."""
+    xs = jax.random.rademacher(key, (steps,), float)
+    past = [weight * jnp.concatenate([jnp.zeros(delay), xs])[:steps] for delay, weight in DELAYS.items()]
+    return xs[:, None], sum(past, jnp.zeros(steps))
+
+
+def _quality(
+    arguments: argparse.Namespace, problem: gradients.Problem, params: Any, state: Any, key: Array
+) -> gradients.Comparison:
+    key_data, key_draws = jax.random.split(key)
+    xs, ys = echo(key_data, arguments.steps)
+    return gradients.compare(problem, params, state, xs, ys, ALGORITHMS, key=key_draws, repeats=arguments.repeats)
+
+
+class _Trainer:
+    """Training with one algorithm; update n sees the same data whichever it is."""
+
+    def __init__(
+        self, arguments: argparse.Namespace, problem: gradients.Problem, state: Any, key: Array, name: str
+    ) -> None:
+        self.arguments, self.problem, self.state, self.key, self.name = arguments, problem, state, key, name
+        self.optimizer = optax.adam(LEARNING_RATE)
+
+    def trained(self, params: Any) -> Any:
+        """The parameters after as many updates as --trained says."""
+
+        def step(number: Array, carry: tuple[Any, Any]) -> tuple[Any, Any]:
+            return self._update(*carry, number)[:2]
+
+        start = params, self.optimizer.init(params)
+        return jax.jit(lambda start: jax.lax.fori_loop(0, self.arguments.trained, step, start))(start)[0]
+
+    def learn(self, params: Any, curve: Curve) -> None:
+        """Train for the time that is given, and note the losses."""
+        optimizer_state = self.optimizer.init(params)
+        update = jax.jit(self._update).lower(params, optimizer_state, jnp.zeros((), int)).compile()
+        began = time.perf_counter()
+        while len(curve.losses) < UPDATES and time.perf_counter() - began < self.arguments.seconds:
+            params, optimizer_state, value = update(params, optimizer_state, jnp.asarray(len(curve.losses)))
+            curve.losses.append(float(value))
+            curve.seconds.append(time.perf_counter() - began)
+
+    def _update(self, params: Any, optimizer_state: Any, number: Array) -> tuple[Any, Any, Array]:
+        keys = jax.random.split(jax.random.fold_in(self.key, number), self.arguments.batch)
+        values, grads = jax.vmap(self._gradient, in_axes=(None, 0))(params, keys)
+        mean = jax.tree.map(lambda a: jnp.mean(a, axis=0), grads)
+        updates, optimizer_state = self.optimizer.update(mean, optimizer_state)
+        return optax.apply_updates(params, updates), optimizer_state, jnp.mean(values)
+
+    def _gradient(self, params: Any, key: Array) -> tuple[Array, Any]:
+        key_data, key_draws = jax.random.split(key)
+        draws = {"key": key_draws} if self.name in STOCHASTIC else {}
+        xs, ys = echo(key_data, self.arguments.steps)
+        return ALGORITHMS[self.name](self.problem, params, self.state, xs, ys, **draws)
+
+
+def _tell(curves: dict[str, Curve]) -> None:
+    if not curves:
+        return
+    print(f"\n{'learning':14}{'updates':>9}{'seconds':>9}{'loss of the last tenth':>24}")
+    for name, curve in curves.items():
+        if curve.losses:
+            last = np.mean(curve.losses[-max(1, len(curve.losses) // 10) :])
+            print(f"{name:14}{len(curve.losses):9,}{curve.seconds[-1]:9.1f}{last:24.4f}")
+    ignorant = sum(weight**2 for weight in DELAYS.values())
+    print(f"knowing nothing: {ignorant:g}; the shorter delay alone: {min(DELAYS.values()) ** 2:g}")
+
+
+def _write(
+    folder: pathlib.Path, arguments: argparse.Namespace, report: gradients.Comparison, curves: dict[str, Curve]
+) -> None:
+    with _run.replacing(folder / QUALITY) as path:
+        report.plot().savefig(path, format="png", dpi=100)
+    title = (
+        f"{arguments.cell}, {arguments.hidden} units, echo over T={arguments.steps}, seed {arguments.seed}; "
+        f"quality after {arguments.trained} updates"
+    )
+    with _run.replacing(folder / PICTURE) as path:
+        compare_picture.draw(path, title, report, curves, [min(DELAYS.values()) ** 2])
+    learning = {name: curve._asdict() for name, curve in curves.items()}
+    _run.write_json(folder / RESULTS, {"arguments": vars(arguments), "quality": report.to_dict(), "learning": learning})
+    print(f"\n{folder}: {PICTURE}, {QUALITY}, {RESULTS}")

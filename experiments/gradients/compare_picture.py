@@ -1,0 +1,71 @@
+"""The picture of `compare`."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from jaxrnn import gradients
+
+if TYPE_CHECKING:
+    from .compare import Curve
+
+POINTS = 60
+
+
+def draw(
+    path: pathlib.Path, title: str, report: gradients.Comparison, curves: dict[str, Curve], levels: list[float]
+) -> None:
+    """Quality at the left, learning against updates and seconds at the right."""
+    figure = Figure(figsize=(16, 5.5), layout="constrained")
+    figure.suptitle(title)
+    quality, by_update, by_second = figure.subplots(1, 3)
+    colors = dict(zip(report.algorithms, colormaps["tab10"].colors, strict=False))  # pyright: ignore[reportAttributeAccessIssue]
+    _draw_quality(quality, report, colors)
+    for name, curve in curves.items():
+        if curve.losses:
+            _draw_curve(by_update, np.arange(1, len(curve.losses) + 1), curve.losses, colors[name], name)
+            _draw_curve(by_second, np.array(curve.seconds), curve.losses, colors[name], name)
+    for axis, label in ((by_update, "updates"), (by_second, "seconds, compilation left out")):
+        for level in levels:
+            axis.axhline(level, color="0.6", linestyle=":", linewidth=1)
+        axis.set(
+            xlabel=label, ylabel="loss", xscale="log", yscale="log", title=f"learning against {label.split(',')[0]}"
+        )
+        axis.grid(alpha=0.25)
+    if curves:
+        by_update.legend(fontsize="small", title="dotted: the shorter delay alone")
+    figure.savefig(path, format="png", dpi=100)
+
+
+def _draw_quality(axis: Axes, report: gradients.Comparison, colors: dict[str, tuple]) -> None:
+    """Cosine of a single draw with the exact gradient, and its relative error."""
+    names = list(report.algorithms)[::-1]
+    for row, name in enumerate(names):
+        total = report.algorithms[name].total
+        if total.cosine is None:
+            continue
+        axis.barh(row, total.cosine, color=colors[name], alpha=0.8)
+        axis.annotate(
+            f"{total.cosine:.3f}   relative error {total.relative_error:.2g}",
+            (max(total.cosine, 0), row),
+            xytext=(4, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize="small",
+        )
+    axis.set_yticks(range(len(names)), names)
+    axis.set(xlim=(min(0, axis.get_xlim()[0]), 1.75), xlabel="cosine", title="against the exact gradient, one draw")
+    axis.grid(alpha=0.25, axis="x")
+
+
+def _draw_curve(axis: Axes, at: np.ndarray, losses: list[float], color: tuple, name: str) -> None:
+    """Means of the losses between points evenly spread over the logarithm of their number."""
+    ends = np.unique(np.geomspace(1, len(losses), POINTS).astype(int))
+    means = [part.mean() for part in np.split(np.array(losses), ends[:-1])]
+    axis.plot(at[ends - 1], means, color=color, label=name, linewidth=1.6)
