@@ -22,6 +22,7 @@ from jax import Array
 from .._cell import Params, State
 from ._problem import Problem, local_step, loss_gradient, ravel, split, unravel, with_recurrent
 from ._sparsity import Pattern, jacobian_pattern
+from ._transition import diagonal_parts, transition, transition_by_parts
 
 
 class Blocks(NamedTuple):
@@ -38,6 +39,7 @@ class Layout(NamedTuple):
     size: int  # of that vector
     seeds: np.ndarray  # (C, n): which rows of I each of C vector-Jacobian products adds up
     targets: np.ndarray  # (C, P): where in the vector its entries belong; `size` if nowhere
+    sources: np.ndarray | None  # (size,): which of the C P entries belongs there, C P if none; where most have one
     gather: np.ndarray  # (P,): where a parameter is among all blocks' columns; their number if nowhere
 
 
@@ -70,14 +72,14 @@ def influence_update(
     function, weights, reals = local_step(problem, params, carry.state, x)
     _, pull, following = jax.vjp(function, weights, reals, has_aux=True)
 
-    def rows(cotangent: Array) -> list[Array]:
-        return [ravel(leaves) for leaves in pull(unravel(cotangent, reals))]
-
-    n = layout.seeds.shape[1]
-    dtype = carry.influence.dtype
-    transition = jax.vmap(lambda row: rows(row)[1])(jnp.eye(n, dtype=dtype))
-    immediate = jax.vmap(lambda seed: rows(seed)[0])(jnp.asarray(layout.seeds, dtype))
-    influence = _advance(layout, transition, immediate, carry.influence)
+    parts = diagonal_parts(problem, params, carry.state, x)
+    if parts is None:
+        onward = transition(lambda cotangent: pull(cotangent)[1], reals)
+    else:
+        onward = transition_by_parts(parts, problem.select(params), carry.state, x)
+    seeds = jnp.asarray(layout.seeds, carry.influence.dtype)
+    immediate = jax.vmap(lambda seed: ravel(pull(unravel(seed, reals))[0]))(seeds)
+    influence = _advance(layout, onward, immediate, carry.influence)
 
     value, direct, cotangent = loss_gradient(problem, params, following, y)
     recurrent = _contract(layout, ravel(cotangent), influence)
@@ -85,16 +87,18 @@ def influence_update(
     return InfluenceCarry(following, influence), value, grads
 
 
-def _advance(layout: Layout, transition: Array, immediate: Array, influence: Array) -> Array:
+def _advance(layout: Layout, onward: Array, immediate: Array, influence: Array) -> Array:
     """D J + I."""
     if not layout.blocks:  # the step has no parameters
         return influence
     parts = [
-        jnp.einsum("gkl,glm->gkm", transition[rows[:, :, None], rows[:, None, :]], block).ravel()
+        jnp.einsum("gkl,glm->gkm", onward[rows[:, :, None], rows[:, None, :]], block).ravel()
         for (rows, _), block in zip(layout.blocks, _split(layout, influence), strict=True)
     ]
-    targets = jnp.asarray(layout.targets)
-    return jnp.concatenate(parts).at[targets].add(immediate, mode="drop")
+    if layout.sources is None:
+        return jnp.concatenate(parts).at[jnp.asarray(layout.targets)].add(immediate, mode="drop")
+    padded = jnp.concatenate([immediate.ravel(), jnp.zeros(1, immediate.dtype)])
+    return jnp.concatenate(parts) + padded[layout.sources]
 
 
 def _contract(layout: Layout, cotangent: Array, influence: Array) -> Array:
@@ -145,15 +149,15 @@ def _layout(problem: Problem, order: int | None, leaves: tuple[Any, ...], struct
     weights, reals = jax.eval_shape(lambda *arguments: local_step(problem, *arguments)[1:], *arguments)
     pattern = sp.csc_array(jacobian_pattern(step, weights, reals, *arguments))
     parameters, n = (sum(a.size for a in leaves) for leaves in (weights, reals))
-    immediate, transition = pattern[:, :parameters], pattern[:, parameters : parameters + n]
-    return make_layout(immediate, None if order is None else _reached(immediate, transition, order))
+    immediate, onward = pattern[:, :parameters], pattern[:, parameters : parameters + n]
+    return make_layout(immediate, None if order is None else _reached(immediate, onward, order))
 
 
-def _reached(immediate: Pattern, transition: Pattern, order: int) -> Pattern:
+def _reached(immediate: Pattern, onward: Pattern, order: int) -> Pattern:
     """Where I + D I + ... + D^(order-1) I may be other than zero."""
     reached = immediate
     for _ in range(order - 1):
-        following = sp.csc_array(immediate + transition @ reached)
+        following = sp.csc_array(immediate + onward @ reached)
         if following.nnz == reached.nnz:
             break
         reached = following
@@ -183,7 +187,19 @@ def make_layout(immediate: Pattern, kept: Pattern | None) -> Layout:
     row, column = immediate.nonzero()
     targets = np.full((len(seeds), parameters), size)
     targets[colours[row], column] = first[column] + rank[block_of[column], row] * stride[column]
-    return Layout(tuple(blocks), size, seeds, targets.astype(np.int32), gather.astype(np.int32))
+    return Layout(
+        tuple(blocks), size, seeds, targets.astype(np.int32), _sources(targets, size), gather.astype(np.int32)
+    )
+
+
+def _sources(targets: np.ndarray, size: int) -> np.ndarray | None:
+    """The inverse of the targets: an LSTM's SnAp-1 takes 27 µs a step with it and 45 without (32 units), 0.7 and 1.2 ms
+    (128); None where it would mostly point nowhere, as for RTRL."""
+    if size > 2 * targets.size:
+        return None
+    sources = np.full(size + 1, targets.size, np.int32)
+    sources[targets.ravel()] = np.arange(targets.size)
+    return sources[:size]
 
 
 def _columns_alike(pattern: Pattern) -> list[tuple[np.ndarray, np.ndarray]]:

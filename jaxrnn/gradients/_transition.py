@@ -1,0 +1,86 @@
+"""∂s_t/∂s_{t-1}: of a cell in parts from its structure, of any other step row by row.
+
+    s′ = gates(merge(z, r), s)        r = W_hh h + b        h = output(s)
+
+Gates and output see each hidden unit by itself, so that their Jacobians are diagonal blocks, got from one Jacobian-vector
+product for each block of r and leaf of s, and
+
+    ∂s′/∂s = ∂gates/∂s + ∂gates/∂r · W_hh · ∂h/∂s
+
+costs no product of matrices: n numbers of state need n vector-Jacobian products without it, each with W_hh.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from .._affine import Parts, affine, parts_of
+from .._cell import Cell, Params, State
+from ._problem import Problem, ravel, unravel
+from ._sparsity import jacobian_pattern
+
+
+def transition(pull: Callable[[list[Array]], list[Array]], reals: list[Array]) -> Array:
+    """(n, n), from the step's vector-Jacobian product."""
+    flat = ravel(reals)
+    return jax.vmap(lambda row: ravel(pull(unravel(row, reals))))(jnp.eye(flat.size, dtype=flat.dtype))
+
+
+def diagonal_parts(problem: Problem, params: Params, state: State, x: Any) -> Parts | None:
+    """The parts of a step whose gates and output are known to see each unit by itself."""
+    selected = problem.select(params)
+    if not isinstance(problem.step, Cell) or not isinstance(x, Array) or x.ndim != 1:
+        return None
+    parts = parts_of(problem.step, selected, state, x)
+    if parts is None:
+        return None
+    rows, hidden = selected.weight_hh.shape
+    if rows % hidden or any(leaf.shape != (hidden,) for leaf in jax.tree.leaves(state)):
+        return None
+    r = jax.ShapeDtypeStruct((rows,), selected.weight_hh.dtype)
+    of_gates = jacobian_pattern(_gates(parts, selected, x), r, state)
+    of_output = jacobian_pattern(parts.output, state)
+    by_unit = [np.all(row % hidden == column % hidden) for row, column in (of_gates.nonzero(), of_output.nonzero())]
+    return parts if all(by_unit) else None
+
+
+def _gates(parts: Parts, params: Params, x: Array) -> Callable[[Array, State], State]:
+    """The next state from r and the state."""
+
+    def gates(r: Array, state: State) -> State:
+        return parts.gates(params, *parts.merge(parts.project(params, x), r), state)
+
+    return gates
+
+
+def transition_by_parts(parts: Parts, params: Params, state: State, x: Array) -> Array:
+    """(n, n), of a cell with such parts."""
+    h, output_tangents = _by_leaf(parts.output, state)
+    r = affine(h, params.weight_hh, params.bias_hh)
+    gates = _gates(parts, params, x)
+    blocks = jnp.repeat(jnp.eye(len(r) // len(h), dtype=r.dtype), len(h), axis=1)  # (G, G H)
+    by_r = jax.vmap(lambda tangent: jax.jvp(lambda r: gates(r, state), (r,), (tangent,))[1])(blocks)
+    _, by_state = _by_leaf(lambda state: gates(r, state), state)
+    weight = params.weight_hh.reshape(len(blocks), len(h), len(h))
+    from_h = [jnp.einsum("gi,gij->ij", leaf, weight) for leaf in jax.tree.leaves(by_r)]
+    direct = [jax.tree.leaves(tangent) for tangent in by_state]
+    rows = [
+        [jnp.diag(direct[column][row]) + from_h[row] * output_tangents[column][None] for column in range(len(direct))]
+        for row in range(len(from_h))
+    ]
+    return jnp.block(rows)
+
+
+def _by_leaf(function: Callable[[State], Any], state: State) -> tuple[Any, list[Any]]:
+    """Its value, and its derivative along each leaf of the state, all units at once."""
+    leaves, structure = jax.tree.flatten(state)
+    value, push = jax.linearize(function, state)
+    ones = (
+        structure.unflatten([jnp.full_like(leaf, float(i == j)) for j, leaf in enumerate(leaves)])
+        for i in range(len(leaves))
+    )
+    return value, [push(tangent) for tangent in ones]
