@@ -272,9 +272,10 @@ def _draw(path: pathlib.Path, found: dict[str, Derivation]) -> None:
 
 
 def _draw_triangles(figure: Figure, axes: np.ndarray, loss: str, norms: dict[str, np.ndarray]) -> None:
-    """One colour scale for the three."""
-    together = np.concatenate([a[a > 0] for a in norms.values()])
-    scale = LogNorm(together.min(), together.max())
+    """One colour scale for the three, of a decade at least."""
+    positive = np.concatenate([a[a > 0] for a in norms.values()])
+    least = positive.min() if positive.size else 0.1
+    scale = LogNorm(least, positive.max(initial=10 * least))
     for axis, (name, values) in zip(axes, norms.items(), strict=True):
         axis.imshow(np.where(values > 0, values, np.nan), norm=scale, extent=_from_one(len(values)))
         axis.set(title=f"∂L/∂{name}, {loss}", xlabel="step s", ylabel="loss at t")

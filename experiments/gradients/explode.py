@@ -17,15 +17,15 @@ CHANCE = f"{1 / recall.LABELS:.0%}"
 DESCRIPTION = f"""\
 Show gradients that vanish and explode, and what a network cannot learn because of it.
 
-  powers     h_t = w h_{{t-1}} over {powers.STEPS} steps: dh_T/dh_0 by jax.grad is 1.01^{powers.STEPS} or 0.99^{powers.STEPS}. The same for
-             {powers.UNITS} linear units, whose weights are w times an orthogonal matrix
+  powers     h_t = w h_{{t-1}} over {powers.STEPS} steps, w = 1.01 and 0.99: dh_T/dh_0 by jax.grad is
+             w^{powers.STEPS}. The same for {powers.UNITS} linear units whose weights are w times an orthogonal matrix
   networks   ‖dL/dh_t‖ against t in untrained rnn, gru and lstm, with several initialisations, beside what theory has
              for it, a factor a step: for the rnn the largest singular value (a bound) or the spectral radius of the
              recurrent weights, for gru and lstm σ(bias) of the gate that keeps the state, as if all else were cut off.
              L is a random direction of h_T, the inputs are noise
-  recall     which of {recall.LABELS} tokens came first? Others that do not matter follow, as many as the distance. Accuracy
-             after training of rnn, lstm, and lstm with forget gates that start open (chrono initialisation,
-             arXiv:1804.11188); chance is {CHANCE}
+  recall     which of {recall.LABELS} tokens came first? Others that do not matter follow, as many as the distance.
+             Accuracy after training of rnn, lstm, and lstm with forget gates that start open (chrono
+             initialisation, arXiv:1804.11188); chance is {CHANCE}
 """
 
 EPILOG = f"""\
@@ -58,15 +58,15 @@ def add(subparsers: Subparsers) -> None:
         "--distances",
         type=_run.positive,
         nargs="+",
-        default=[5, 10, 20, 40, 80],
+        default=[5, 10, 20, 40, 60],
         metavar="D",
-        help="how far back the token is (default: 5 10 20 40 80)",
+        help="how far back the token is (default: 5 10 20 40 60)",
     )
     task.add_argument(
         "--training-steps", type=_run.positive, default=400, metavar="N", help="for each network (default: 400)"
     )
     task.add_argument(
-        "--networks", type=_run.positive, default=3, metavar="N", help="of each kind and distance (default: 3)"
+        "--networks", type=_run.positive, default=5, metavar="N", help="of each kind and distance (default: 5)"
     )
     parser.add_argument("--seed", type=_run.seed, default=0, metavar="S", help="of all that is random (default: 0)")
 
@@ -79,7 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
         _measure(arguments, found)
         status = 0
     except KeyboardInterrupt:
-        print("interrupted")
+        print("\ninterrupted")
         status = _run.INTERRUPTED
     with _run.replacing(folder / PICTURE) as path:
         pictures.draw(path, found)
@@ -99,12 +99,14 @@ def _measure(arguments: argparse.Namespace, found: Found) -> None:
         title = f"{initialisation.cell}, {initialisation.label}"
         print(f"  {title:24} {curve.norms[0]:9.1e} {_per_step(curve):8.3f} {curve.factor:8.3f}", flush=True)
     distances = sorted(set(arguments.distances))
-    print(f"\naccuracy of recall at a distance of{'':>16}" + "".join(f"{distance:>7}" for distance in distances))
+    print(f"\naccuracy at a distance of {'':>6}" + "".join(f"{distance:>7}" for distance in distances))
     for name, network in recall.NETWORKS.items():
-        print(f"  {network.label:48}", end="", flush=True)
+        print(f"  {network.label:30}", end="", flush=True)
         found.recall[name] = {}
         for distance in distances:
-            reached = recall.accuracies(name, distance, arguments.training_steps, arguments.networks, arguments.seed)
+            reached = recall.accuracies(
+                name, distance, distances[-1], arguments.training_steps, arguments.networks, arguments.seed
+            )
             found.recall[name][distance] = reached
             print(f" {reached.mean():6.1%}", end="", flush=True)
         print()

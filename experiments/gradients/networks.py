@@ -74,9 +74,7 @@ def open_gate(bias: float, params: Any) -> Array:
 
 def _orthogonal(gain: float) -> Initialisation:
     change = functools.partial(orthogonal, gain)
-    return Initialisation(
-        "rnn", change, f"orthogonal x {gain:g}", f"{gain:g}ᵏ, σ$_{{max}}$ = ρ", largest_singular_value
-    )
+    return Initialisation("rnn", change, f"orthogonal × {gain:g}", f"{gain:g}ᵏ", largest_singular_value)
 
 
 def _kept(cell: str, block: int, bias: float, gate: str) -> Initialisation:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pathlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -35,14 +35,14 @@ def _draw_cell(axis: Axes, cell: str, curves: dict[str, networks.Curve]) -> None
     for color, (name, curve) in zip(COLORS, mine.items(), strict=False):
         initialisation = networks.INITIALISATIONS[name]
         steps = np.arange(1, len(curve.norms) + 1)
-        _line(axis, steps, curve.norms, "-", color, initialisation.label)
+        _line(axis, steps, curve.norms, "-", color, f"{initialisation.label}: {initialisation.theory}")
         theory = curve.norms[-1] * curve.factor ** (len(steps) - steps)
-        _line(axis, steps, theory, "--", color, initialisation.theory)
+        _line(axis, steps, theory, "--", color, None)
     axis.set(title=f"{cell}, untrained", xlabel="step t", ylabel="‖dL/dh$_t$‖", yscale="log")
-    _finish(axis, title="measured, and by theory k = T - t steps back")
+    _finish(axis, "lower right", title="dashed: theory, k = T - t")
 
 
-def _line(axis: Axes, steps: np.ndarray, values: np.ndarray, style: str, color: str, label: str) -> None:
+def _line(axis: Axes, steps: np.ndarray, values: np.ndarray, style: str, color: str, label: str | None) -> None:
     shown = values > 0  # float64 ends at 1e-308
     axis.plot(steps[shown], values[shown], style, color=color, label=label, linewidth=1 if style == "--" else 1.8)
 
@@ -62,27 +62,33 @@ def _draw_powers(axis: Axes, found: dict[float, dict[str, np.ndarray]]) -> None:
         axis.plot(steps, factor ** (powers.STEPS - steps), "--k", linewidth=1)
     axis.set(title="linear recurrence h$_t$ = w h$_{t-1}$ (dashed: w$^{T-t}$)", xlabel="step t", yscale="log")
     axis.set_ylabel("‖dL/dh$_t$‖")
-    _finish(axis)
+    _finish(axis, "upper right")
 
 
 def _draw_recall(axis: Axes, found: dict[str, dict[int, np.ndarray]]) -> None:
     """The mean over the networks, and each of them."""
+    distances = sorted({distance for by_distance in found.values() for distance in by_distance})
     for color, (name, by_distance) in zip(COLORS, found.items(), strict=False):
-        distances, reached = list(by_distance), [accuracies.mean() for accuracies in by_distance.values()]
-        axis.plot(distances, reached, "o-", color=color, label=recall.NETWORKS[name].label)
+        means = [accuracies.mean() for accuracies in by_distance.values()]
+        axis.plot(list(by_distance), means, "o-", color=color, label=recall.NETWORKS[name].label)
         for distance, accuracies in by_distance.items():
             axis.plot([distance] * len(accuracies), accuracies, "_", color=color)
     axis.axhline(1 / recall.LABELS, color="gray", linestyle=":", label="chance")
     axis.set(title="recall of the first token, after training", xlabel="distance", ylabel="accuracy", ylim=(0, 1.04))
-    axis.set_xscale("log")
-    axis.set_xticks(distances := sorted({distance for by_distance in found.values() for distance in by_distance}))
-    axis.set_xticklabels(map(str, distances))
-    axis.xaxis.set_minor_formatter(NullFormatter())
+    if distances:
+        axis.set_xscale("log")
+        axis.set_xticks(distances, list(map(str, distances)))
+        axis.xaxis.set_minor_formatter(NullFormatter())
     axis.yaxis.set_major_formatter(PercentFormatter(1))
-    _finish(axis)
+    _finish(axis, "upper right", (1, 0.95))
 
 
-def _finish(axis: Axes, title: str | None = None) -> None:
+def _finish(
+    axis: Axes,
+    place: Literal["lower right", "upper right"],
+    corner: tuple[float, float] | None = None,
+    title: str | None = None,
+) -> None:
     axis.grid(alpha=0.3)
     if axis.get_legend_handles_labels()[0]:
-        axis.legend(fontsize="small", title=title, title_fontsize="small")
+        axis.legend(fontsize="small", loc=place, bbox_to_anchor=corner, title=title, title_fontsize="small")

@@ -26,22 +26,22 @@ class Network(NamedTuple):
     """A cell and how it starts."""
 
     cell: jr.Cell
-    change: Callable[[Any, Array, int], Any]  # (params, key, distance) -> params
+    change: Callable[[Any, Array, Array], Any]  # (params, key, distance) -> params
     label: str
 
 
-def as_torch(params: Any, key: Array, distance: int) -> Any:
+def as_torch(params: Any, key: Array, distance: Array) -> Any:
     """U(-1/√H, 1/√H), as it is."""
     del key, distance
     return params
 
 
-def chrono(params: Any, key: Array, distance: int) -> Any:
+def chrono(params: Any, key: Array, distance: Array) -> Any:
     """Forget gates that open for 1 to `distance` steps, input gates the less: b_f = log U(1, D), b_i = -b_f.
 
     Source: Tallec and Ollivier 2018, arXiv:1804.11188.
     """
-    bias = jnp.log(jax.random.uniform(key, (HIDDEN,), minval=1.0, maxval=float(distance)))
+    bias = jnp.log(jax.random.uniform(key, (HIDDEN,), minval=1.0, maxval=distance))
     biases = params.bias_ih.at[:HIDDEN].set(-bias).at[HIDDEN : 2 * HIDDEN].set(bias)
     return params._replace(bias_ih=biases, bias_hh=params.bias_hh.at[: 2 * HIDDEN].set(0))
 
@@ -49,67 +49,74 @@ def chrono(params: Any, key: Array, distance: int) -> Any:
 NETWORKS = {
     "rnn": Network(jr.rnn, as_torch, "rnn"),
     "lstm": Network(jr.lstm, as_torch, "lstm, torch's initialisation"),
-    "lstm-chrono": Network(jr.lstm, chrono, "lstm, forget gates open for up to the distance"),
+    "lstm-chrono": Network(jr.lstm, chrono, "lstm, chrono initialisation"),
 }
 
 
 class Sequences(NamedTuple):
     """A batch."""
 
-    tokens: Array  # (distance + 1, N, LABELS + DISTRACTORS), one-hot
+    tokens: Array  # (longest + 1, N, LABELS + DISTRACTORS), one-hot
     labels: Array  # (N,)
 
 
-def draw(key: Array, count: int, distance: int) -> Sequences:
-    """A token that decides, then `distance` of others."""
+def draw(key: Array, count: int, longest: int) -> Sequences:
+    """A token that decides, then `longest` others."""
     key_labels, key_rest = jax.random.split(key)
     labels = jax.random.randint(key_labels, (count,), 0, LABELS)
-    rest = jax.random.randint(key_rest, (distance, count), LABELS, LABELS + DISTRACTORS)
+    rest = jax.random.randint(key_rest, (longest, count), LABELS, LABELS + DISTRACTORS)
     return Sequences(jax.nn.one_hot(jnp.concatenate([labels[None], rest]), LABELS + DISTRACTORS), labels)
 
 
-def accuracies(name: str, distance: int, steps: int, seeds: int, seed: int) -> np.ndarray:
-    """(seeds,) test accuracy of as many networks, trained side by side."""
-    keys = jax.random.split(jax.random.key(seed), seeds)
-    return np.asarray(_train_all(name, distance, steps, keys))
+def accuracies(name: str, distance: int, longest: int, steps: int, networks: int, seed: int) -> np.ndarray:
+    """(networks,) test accuracy of as many networks, trained side by side.
+
+    The sequences are cut after `distance` tokens; for each `longest` and cell there is one program to compile, which
+    takes longer than to train.
+    """
+    keys = jax.random.split(jax.random.key(seed), networks)
+    reach = jnp.asarray(distance, jnp.float32)
+    params = jax.vmap(lambda key: init(name, reach, key))(keys)
+    return np.asarray(_train_all(NETWORKS[name].cell, longest, steps, distance, params, keys))
 
 
-@functools.partial(jax.jit, static_argnames=("name", "distance", "steps"))
-def _train_all(name: str, distance: int, steps: int, keys: Array) -> Array:
-    return jax.vmap(functools.partial(_train, name, distance, steps))(keys)
+@functools.partial(jax.jit, static_argnames=("cell", "longest", "steps"))
+def _train_all(cell: jr.Cell, longest: int, steps: int, distance: Array, params: Any, keys: Array) -> Array:
+    return jax.vmap(functools.partial(_train, cell, longest, steps, distance))(params, keys)
 
 
-def _train(name: str, distance: int, steps: int, key: Array) -> Array:
+def _train(cell: jr.Cell, longest: int, steps: int, distance: Array, params: Any, key: Array) -> Array:
     """The test accuracy of one network after training."""
-    cell = NETWORKS[name].cell
     optimizer = optax.chain(optax.clip_by_global_norm(MAX_NORM), optax.adam(LEARNING_RATE))
-    key_init, key_train, key_test = jax.random.split(key, 3)
+    key_train, key_test = jax.random.split(jax.random.fold_in(key, 1))
 
     def update(carry: tuple[Any, Any], key: Array) -> tuple[tuple[Any, Any], None]:
         params, optimizer_state = carry
-        grads = jax.grad(_loss, argnums=1)(cell, params, draw(key, BATCH, distance))
+        grads = jax.grad(_loss, argnums=2)(cell, distance, params, draw(key, BATCH, longest))
         updates, optimizer_state = optimizer.update(grads, optimizer_state)
         return (optax.apply_updates(params, updates), optimizer_state), None
 
-    params = _init(name, distance, key_init)
     start = (params, optimizer.init(params))
     (params, _), _ = jax.lax.scan(update, start, jax.random.split(key_train, steps))
-    sequences = draw(key_test, TESTED, distance)
-    return jnp.mean(_logits(cell, params, sequences.tokens).argmax(axis=-1) == sequences.labels)
+    sequences = draw(key_test, TESTED, longest)
+    return jnp.mean(_logits(cell, distance, params, sequences.tokens).argmax(axis=-1) == sequences.labels)
 
 
-def _init(name: str, distance: int, key: Array) -> dict[str, Any]:
+def init(name: str, distance: Array, key: Array) -> dict[str, Any]:
+    """Parameters of a network and its read-out."""
     key_cell, key_change, key_linear = jax.random.split(key, 3)
     network = NETWORKS[name]
     cell = network.change(network.cell.init(key_cell, LABELS + DISTRACTORS, HIDDEN), key_change, distance)
     return {"cell": cell, "linear": LINEAR.init(key_linear)}
 
 
-def _logits(cell: jr.Cell, params: dict[str, Any], tokens: Array) -> Array:
-    state, _ = jr.unroll(cell, params["cell"], tokens)
+def _logits(cell: jr.Cell, distance: Array, params: dict[str, Any], tokens: Array) -> Array:
+    """(N, LABELS) after the first token and `distance` others."""
+    lengths = jnp.full(tokens.shape[1], distance + 1, jnp.int32)
+    state, _ = jr.unroll(cell, params["cell"], tokens, lengths=lengths)
     return LINEAR.apply(params["linear"], cell.output(state))
 
 
-def _loss(cell: jr.Cell, params: dict[str, Any], sequences: Sequences) -> Array:
-    logits = _logits(cell, params, sequences.tokens)
+def _loss(cell: jr.Cell, distance: Array, params: dict[str, Any], sequences: Sequences) -> Array:
+    logits = _logits(cell, distance, params, sequences.tokens)
     return optax.softmax_cross_entropy_with_integer_labels(logits, sequences.labels).mean()
