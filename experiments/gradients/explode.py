@@ -17,12 +17,12 @@ CHANCE = f"{1 / recall.LABELS:.0%}"
 DESCRIPTION = f"""\
 Show gradients that vanish and explode, and what a network cannot learn because of it.
 
-  powers     h_t = w h_{{t-1}} over {powers.STEPS} steps, w = 1.01 and 0.99: dh_T/dh_0 by jax.grad is
-             w^{powers.STEPS}. The same for {powers.UNITS} linear units whose weights are w times an orthogonal matrix
-  networks   ‖dL/dh_t‖ against t in untrained rnn, gru and lstm, with several initialisations, beside what theory has
-             for it, a factor a step: for the rnn the largest singular value (a bound) or the spectral radius of the
-             recurrent weights, for gru and lstm σ(bias) of the gate that keeps the state, as if all else were cut off.
-             L is a random direction of h_T, the inputs are noise
+  powers     h_t = w h_{{t-1}} over {powers.STEPS} steps, w = 1.01 and 0.99: dh_T/dh_0 by jax.grad is w to that
+             power. The same for {powers.UNITS} linear units whose weights are w times an orthogonal matrix
+  networks   ‖dL/dh_t‖ against t in untrained rnn, gru and lstm (there of h and c), with several initialisations, beside
+             what theory has for it, a factor a step: for the rnn the largest singular value (a bound) or the spectral
+             radius of the recurrent weights; for gru and lstm σ(bias) of the gate that keeps the state, as if all else
+             were cut off. L is a random direction of h_T, the inputs are noise
   recall     which of {recall.LABELS} tokens came first? Others that do not matter follow, as many as the distance.
              Accuracy after training of rnn, lstm, and lstm with forget gates that start open (chrono
              initialisation, arXiv:1804.11188); chance is {CHANCE}

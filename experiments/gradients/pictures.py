@@ -38,7 +38,8 @@ def _draw_cell(axis: Axes, cell: str, curves: dict[str, networks.Curve]) -> None
         _line(axis, steps, curve.norms, "-", color, f"{initialisation.label}: {initialisation.theory}")
         theory = curve.norms[-1] * curve.factor ** (len(steps) - steps)
         _line(axis, steps, theory, "--", color, None)
-    axis.set(title=f"{cell}, untrained", xlabel="step t", ylabel="‖dL/dh$_t$‖", yscale="log")
+    norm = "‖dL/d(h$_t$, c$_t$)‖" if cell == "lstm" else "‖dL/dh$_t$‖"
+    axis.set(title=f"{cell}, untrained", xlabel="step t", ylabel=norm, yscale="log")
     _finish(axis, "lower right", title="dashed: theory, k = T - t")
 
 
