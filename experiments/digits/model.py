@@ -2,15 +2,17 @@
 
 import dataclasses
 import functools
+import operator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax import Array, lax
+from jax import Array
 
 import jaxrnn as jr
+from jaxrnn import gradients
 
 from .data import CLASSES, Examples
 
@@ -74,30 +76,27 @@ def accuracy(logits: Array, labels: Array | np.ndarray) -> Array:
 
 def gradient_norms(model: Classifier, params: dict[str, Any], examples: Examples) -> dict[str, np.ndarray]:
     """‖∂ℓ/∂h_t‖ for t = 1 … T, (T,), mean over the examples; of an LSTM also ‖∂ℓ/∂c_t‖. ℓ is an example's loss."""
-    gradients = jax.tree.leaves(_state_gradients(model, params, examples))
-    norms = [np.asarray(jnp.linalg.norm(gradient, axis=-1).mean(axis=-1)) for gradient in gradients]
+    found = _state_gradients(model, params, examples)
+    norms = [np.asarray(jnp.linalg.norm(gradient, axis=-1).mean(axis=0)) for gradient in found]
     return dict(zip(("h", "c"), norms, strict=False))
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _state_gradients(model: Classifier, params: dict[str, Any], examples: Examples) -> Any:
-    """The derivatives of each example's loss with respect to its states: leaves (T, N, H).
+def _state_gradients(model: Classifier, params: dict[str, Any], examples: Examples) -> list[Array]:
+    """The derivatives of each example's loss with respect to its states: leaves (N, T, H)."""
+    problem = gradients.Problem(model.cell, functools.partial(_last_loss, model), operator.itemgetter("cell"))
+    steps = examples.xs.shape[1]
 
-    The derivative with respect to an intermediate state is that with respect to something added to it: zeros are added
-    at every step, and one backward pass gives all the derivatives.
-    """
-    xs = jnp.swapaxes(examples.xs, 0, 1)
-    initial = model.cell.initial_state(params["cell"], xs.shape[1:-1])
+    def of_example(xs: Array, label: Array) -> list[Array]:
+        ys = {"label": jnp.broadcast_to(label, steps), "is_last": jnp.arange(steps) == steps - 1}
+        return gradients.state_gradients(problem, params, model.cell.initial_state(params["cell"]), xs, ys)
 
-    def total_loss(perturbations: Any) -> Array:
-        def step(state: Any, inputs: tuple[Array, Any]) -> tuple[Any, None]:
-            x, perturbation = inputs
-            return jax.tree.map(jnp.add, model.cell.step(params["cell"], state, x), perturbation), None
+    return jax.vmap(of_example)(jnp.asarray(examples.xs), jnp.asarray(examples.labels))
 
-        state, _ = lax.scan(step, initial, (xs, perturbations))
-        return _cross_entropies(model.read_out(params, state), examples.labels).sum()  # examples do not meet but here
 
-    return jax.grad(total_loss)(jax.tree.map(lambda a: jnp.zeros((len(xs), *a.shape), a.dtype), initial))
+def _last_loss(model: Classifier, params: dict[str, Any], state: Any, y: dict[str, Array]) -> Array:
+    """The loss at the last step, 0 before."""
+    return jnp.where(y["is_last"], _cross_entropies(model.read_out(params, state), y["label"]), 0)
 
 
 def _cross_entropies(logits: Array, labels: Array | np.ndarray) -> Array:

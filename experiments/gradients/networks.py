@@ -12,8 +12,6 @@ from jax import Array
 import jaxrnn as jr
 from jaxrnn import gradients
 
-from .flow import flow
-
 INPUTS = 8
 DRAWS = 16  # of weights and inputs, over which norms are averaged
 
@@ -128,8 +126,8 @@ def norms_of(cell: jr.Cell, steps: int, params: Any, key: Array) -> Array:
     v = jax.random.normal(key_v, cell.output(state).shape, jnp.float64)
     problem = gradients.Problem(cell, functools.partial(_read, cell))
     ys = jnp.zeros((steps, *v.shape)).at[-1].set(v / jnp.linalg.norm(v))
-    squares = jax.tree.map(jnp.square, flow(problem, params, state, xs, ys))
-    return jnp.sqrt(sum(jax.tree.leaves(squares)))
+    found = gradients.state_gradients(problem, params, state, xs, ys)
+    return jnp.linalg.norm(jnp.concatenate(found, axis=-1), axis=-1)
 
 
 def _read(cell: jr.Cell, params: Any, state: Any, y: Array) -> Array:

@@ -9,8 +9,6 @@ from jax import Array
 
 from jaxrnn import gradients
 
-from .flow import flow
-
 STEPS = 365
 FACTORS = (1.01, 0.99)
 UNITS = 64
@@ -26,9 +24,9 @@ def norms(factor: float, units: int, seed: int) -> np.ndarray:
         v = jnp.ones(units) / units**0.5
         problem = gradients.Problem(_step, _read)
         ys = jnp.zeros((STEPS, units)).at[-1].set(v)
-        along = flow(problem, weight, v, jnp.zeros(STEPS), ys)
+        (along,) = gradients.state_gradients(problem, weight, v, jnp.zeros(STEPS), ys)
         first = jax.grad(lambda h: gradients.bptt(problem, weight, h, jnp.zeros(STEPS), ys)[0])(v)
-        return np.concatenate([[np.linalg.norm(first)], along])
+        return np.concatenate([[np.linalg.norm(first)], np.linalg.norm(along, axis=1)])
 
 
 def _step(weight: Array, h: Array, x: Any) -> Array:

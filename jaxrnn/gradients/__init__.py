@@ -23,3 +23,4 @@ from ._sequence import rtrl as rtrl
 from ._sequence import snap as snap
 from ._sequence import tbptt as tbptt
 from ._sequence import uoro as uoro
+from ._state_gradients import state_gradients as state_gradients

@@ -8,13 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import jaxrnn as jr
 from experiments import _run
 from experiments.gradients import __main__ as command
 from experiments.gradients import derive, explode, networks, powers, recall
 from experiments.gradients.__main__ import main
-from experiments.gradients.flow import flow
-from jaxrnn import gradients
 
 TINY = ["--steps", "6", "--hidden", "4", "--distances", "3", "1", "--training-steps", "2", "--networks", "2"]
 
@@ -106,28 +103,6 @@ def test_powers_as_gradients(factor):
 def test_the_notes_numbers():
     assert powers.norms(1.01, 1, 0)[0] == pytest.approx(37.78343433288728, rel=1e-12)
     assert powers.norms(0.99, 1, 0)[0] == pytest.approx(0.02551796445229112, rel=1e-12)
-
-
-def test_flow_is_the_gradient_of_the_rest_of_the_sequence(x64):
-    params = jr.lstm.init(jax.random.key(0), 2, 3, dtype=jnp.float64)
-    state = jr.lstm.initial_state(params)
-    xs, ys = (jax.random.normal(jax.random.key(k), (5, n), jnp.float64) for k, n in ((1, 2), (2, 3)))
-    found = flow(gradients.Problem(jr.lstm, lambda params, state, y: y @ state.h), params, state, xs, ys)
-    states = [state]
-    for x in xs:
-        states.append(jr.lstm.step(params, states[-1], x))
-
-    def rest(state, t):
-        total = ys[t - 1] @ state.h
-        for x, y in zip(xs[t:], ys[t:], strict=True):
-            state = jr.lstm.step(params, state, x)
-            total += y @ state.h
-        return total
-
-    for t in range(1, 6):
-        exact = jax.grad(rest)(states[t], t)
-        np.testing.assert_allclose(found.h[t - 1], jnp.linalg.norm(exact.h), rtol=1e-12)
-        np.testing.assert_allclose(found.c[t - 1], jnp.linalg.norm(exact.c), rtol=1e-12, atol=1e-15)
 
 
 def test_the_rnn_stays_below_the_bound_of_its_singular_value():

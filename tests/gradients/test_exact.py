@@ -206,6 +206,30 @@ def test_a_known_case():
         np.testing.assert_allclose(gradient, 365 * 1.01**364, rtol=1e-12)
 
 
+def test_state_gradients_are_those_of_the_rest_of_the_sequence():
+    params = jr.lstm.init(jax.random.key(0), 2, 3, dtype=jnp.float64)
+    state = jr.lstm.initial_state(params)
+    xs, ys = (jax.random.normal(jax.random.key(k), (5, n), jnp.float64) for k, n in ((1, 2), (2, 3)))
+    at_h, at_c = gradients.state_gradients(
+        gradients.Problem(jr.lstm, lambda params, state, y: y @ state.h), params, state, xs, ys
+    )
+    states = [state]
+    for x in xs:
+        states.append(jr.lstm.step(params, states[-1], x))
+
+    def rest(state, t):
+        total = ys[t - 1] @ state.h
+        for x, y in zip(xs[t:], ys[t:], strict=True):
+            state = jr.lstm.step(params, state, x)
+            total += y @ state.h
+        return total
+
+    for t in range(1, 6):
+        exact = jax.grad(rest)(states[t], t)
+        np.testing.assert_allclose(at_h[t - 1], exact.h, rtol=1e-12, atol=1e-15)
+        np.testing.assert_allclose(at_c[t - 1], exact.c, rtol=1e-12, atol=1e-15)
+
+
 def test_no_retrace_on_a_second_call():
     problem, args = make_problem("rnn")
     for algorithm, options in (

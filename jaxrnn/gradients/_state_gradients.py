@@ -1,0 +1,58 @@
+"""The gradient at every state of a sequence."""
+
+import functools
+import operator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from .._cell import Params, State, as_step
+from ._problem import Problem, check_parts, check_problem, check_sequences, checked_loss, split
+
+
+def state_gradients(problem: Problem, params: Params, state: State, xs: Any, ys: Any) -> list[Array]:
+    """dL/ds_t for t = 1 … T, of all losses from t on, in one backward pass.
+
+        dL/ds_t = dL/dε_t at ε = 0        s_t = step(select(θ), s_{t-1}, x_t) + ε_t
+
+    Works inside `jax.jit` and `jax.vmap`; `flow` makes a report of the norms.
+
+    Args:
+      problem, params, state, xs, ys: see `bptt`.
+
+    Returns:
+      (T, ...) for each floating-point leaf of the state, in the order of `jax.tree.leaves`.
+
+    Raises:
+      ValueError, TypeError: as `bptt`.
+
+    >>> import jax.numpy as jnp
+    >>> from jaxrnn import gradients
+    >>> problem = gradients.Problem(lambda w, h, x: w * h + x, loss=lambda w, h, y: y * h)
+    >>> (at_h,) = gradients.state_gradients(problem, 3., 0., jnp.ones(4), jnp.array([0., 0., 0., 1.]))
+    >>> at_h.tolist()                                               # L = h_4: w³, w², w, 1
+    [27.0, 9.0, 3.0, 1.0]
+    """
+    check_problem(problem)
+    check_sequences(xs, ys)
+    return _state_gradients(problem, params, state, xs, ys)
+
+
+@functools.partial(jax.jit, static_argnames="problem")
+def _state_gradients(problem: Problem, params: Params, state: State, xs: Any, ys: Any) -> list[Array]:
+    """At module level, so that an eager call traces once."""
+    check_parts(problem, params, state, xs)
+
+    def total(perturbations: list[Array]) -> Array:
+        def step(state: State, inputs: tuple[Any, Any, list[Array]]) -> tuple[State, Array]:
+            x, y, perturbation = inputs
+            reals, rebuild = split(as_step(problem.step)(problem.select(params), state, x))
+            following = rebuild(jax.tree.map(operator.add, reals, perturbation))
+            return following, checked_loss(problem, params, following, y)
+
+        return jnp.sum(lax.scan(step, state, (xs, ys, perturbations))[1])
+
+    steps = len(jax.tree.leaves((xs, ys))[0])
+    return jax.grad(total)([jnp.zeros((steps, *a.shape), a.dtype) for a in split(state)[0]])
