@@ -4,13 +4,15 @@ import sys
 from collections.abc import Sequence
 
 from .. import _run
-from . import compare, derive, explode
+from . import balance, compare, derive, explode, longterm
 from .command import Command
 
 COMMANDS: dict[str, Command] = {
-    "compare": compare,
-    "derive": derive,
     "explode": explode,
+    "derive": derive,
+    "compare": compare,
+    "balance": balance,
+    "longterm": longterm,
 }
 
 DESCRIPTION = """\

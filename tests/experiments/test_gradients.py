@@ -10,7 +10,7 @@ import pytest
 
 from experiments import _run
 from experiments.gradients import __main__ as command
-from experiments.gradients import derive, explode, networks, powers, recall
+from experiments.gradients import compare, derive, explode, networks, powers, recall
 from experiments.gradients.__main__ import main
 
 TINY = ["--steps", "6", "--hidden", "4", "--distances", "3", "1", "--training-steps", "2", "--networks", "2"]
@@ -197,3 +197,27 @@ def test_bad_options_exit_with_2(options, capsys):
         main(options)
     assert exit_.value.code == 2
     assert "error" in capsys.readouterr().err
+
+
+def test_echo_says_what_came_before():
+    xs, ys = compare.echo(jax.random.key(0), 40)
+    x = np.asarray(xs[:, 0])
+    assert set(x) == {-1.0, 1.0}
+    for t in range(40):
+        assert ys[t] == sum(weight * x[t - delay] for delay, weight in compare.DELAYS.items() if t >= delay)
+
+
+def test_compare_measures_every_algorithm_and_leaves_its_files(tmp_path, capsys):
+    sizes = ["--hidden", "3", "--steps", "6", "--batch", "2", "--trained", "2", "--repeats", "3", "--seconds", "1"]
+    assert main(["compare", *sizes, "--out", str(tmp_path)]) == 0
+    assert {file.name for file in tmp_path.iterdir()} == {"compare.png", "quality.png", "compare.json"}
+    results = json.loads((tmp_path / "compare.json").read_text())
+    out = capsys.readouterr().out
+    for name in compare.ALGORITHMS:
+        assert name in out
+        exact = results["quality"]["algorithms"][name]["total"]["relative_error"] < 1e-5
+        assert exact == (name in {"bptt", "bptt sqrt", "bptt revolve", "tbptt 5, 20", "rtrl"})
+        curve = results["learning"][name]
+        assert len(curve["losses"]) == len(curve["seconds"]) >= 1
+    # Equal parameters and data: whatever the algorithm, the first loss is the same.
+    assert len({round(curve["losses"][0], 5) for curve in results["learning"].values()}) == 1
