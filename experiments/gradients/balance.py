@@ -21,6 +21,8 @@ PICTURE = "balance.png"
 RESULTS = "balance.json"
 UNITS = 23
 POSITIVE = 10
+NEGATIVE = UNITS - POSITIVE
+AT_REST = 2 * (POSITIVE - NEGATIVE)  # dh¹/dθ
 TARGET = 1.0
 STILL = 20_000  # steps over whose second half gradients at θ = 0 are averaged
 DECAY = 10_000.0  # steps
@@ -31,12 +33,12 @@ Influence balancing: a task where the short-term gradient points away from the l
   h_t = A h_{{t-1}} + θ (1 … 1, -1 … -1)        A = I/2 + shift/2: a half on the diagonal and just above it
   loss_t = ½ (h¹_t - {TARGET:g})²
 
-θ drives {POSITIVE} units up and, behind them, {UNITS - POSITIVE} down; what a unit holds travels towards unit 1. There θ
-arrives first from the {POSITIVE}: k steps back, dh¹/dθ is +k for k up to {POSITIVE}. In the end it is
-2 ({POSITIVE} - {UNITS - POSITIVE}) = {2 * (2 * POSITIVE - UNITS)}. So truncated back-propagation has the wrong sign and makes the loss
-grow, unless it goes far back; real-time recurrent learning (RTRL) and its unbiased estimate (UORO) learn
-θ = {TARGET / (2 * (2 * POSITIVE - UNITS)):.4f}. All begin at θ = 0 and take a step of gradient descent at each time, with learning rate
-R/√(1 + t/{DECAY:,g}).
+θ drives {POSITIVE} units up and, behind them, {NEGATIVE} down; what a unit holds travels towards unit 1.
+There θ arrives first from the {POSITIVE}: k steps back, dh¹/dθ is +k for k up to {POSITIVE}. In the end it is
+2 ({POSITIVE} - {NEGATIVE}) = {AT_REST}. So truncated back-propagation has the wrong sign and makes the loss grow,
+unless it goes far back; real-time recurrent learning (RTRL) and its unbiased estimate (UORO) learn
+θ = {TARGET / AT_REST:.4f}. All begin at θ = 0 and take a step of gradient descent at each time, with
+learning rate R/√(1 + t/{DECAY:,g}).
 """
 
 EPILOG = f"""\
