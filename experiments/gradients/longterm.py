@@ -171,9 +171,9 @@ def _measure(
     ):
         for found in pool.imap(train_group, groups):
             records += found
+            _run.write_json(path, {**head, "wall_seconds": time.perf_counter() - start, "runs": records})
             tqdm.write("\n".join(map(_row, found)))
             bar.update(len(found))
-            _run.write_json(path, {**head, "wall_seconds": time.perf_counter() - start, "runs": records})
     return records
 
 

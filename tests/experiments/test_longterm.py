@@ -1,11 +1,15 @@
 """`longterm` and `balance`: what they train on, and that their commands leave what they say."""
 
 import json
+import signal
+import subprocess
+import sys
 
 import jax
 import numpy as np
 import pytest
 
+from experiments._run import INTERRUPTED
 from experiments.gradients.__main__ import main
 from experiments.gradients.longterm_tasks import TASKS
 from experiments.gradients.longterm_training import CELLS, Network, Recipe, Setting, train
@@ -106,6 +110,23 @@ def test_longterm_leaves_its_files(tmp_path, capsys):
     assert "0/2" in capsys.readouterr().out
     assert main([*options, *out]) == 2
     assert "already holds a run" in capsys.readouterr().err
+
+
+def test_ctrl_c_keeps_the_runs_that_were_told(tmp_path):
+    options = ["--tasks", "order", "--cells", "rnn", "--lengths", "10", "400", "--steps", "100000", "--seeds", "2"]
+    command = [sys.executable, "-u", "-m", "experiments.gradients", "longterm", *options, "--out", str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        for line in process.stdout:
+            if line.startswith("order"):
+                break
+        process.send_signal(signal.SIGINT)
+        printed, error = process.communicate(timeout=60)
+    assert process.returncode == INTERRUPTED
+    assert "interrupted after 4 of 8 runs" in printed
+    assert "Traceback" not in error
+    runs = json.loads((tmp_path / "longterm.json").read_text())["runs"]
+    assert [run["length"] for run in runs] == 4 * [10]
+    assert (tmp_path / "longterm.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_balance_leaves_its_files(tmp_path, capsys):
