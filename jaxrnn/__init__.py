@@ -29,4 +29,24 @@ from ._rnn import rnn_relu as rnn_relu
 from ._stack import stack as stack
 from ._unroll import unroll as unroll
 
+__all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
+    "AffineParams",
+    "Cell",
+    "Embedding",
+    "LSTMParams",
+    "LSTMState",
+    "Linear",
+    "affine_cell",
+    "generate",
+    "gru",
+    "lstm",
+    "rnn",
+    "rnn_relu",
+    "stack",
+    "unroll",
+]
+
 __version__ = "0.1.0"

@@ -141,10 +141,11 @@ def _unroll(
     active = None if lengths is None else _active(lengths, xs.shape[0])
     xs = masked(active, xs)  # so that padding of NaN or inf reaches no gradient
     parts = parts_of(cell, params, state, xs)
-    if parts is None:
+    # A custom_jvp cannot close over values that an outer transformation traces.
+    closed_over = jax.make_jaxpr(functools.partial(_checked_step, cell))(params, state, xs[0]).consts
+    if parts is None or not all(map(is_concrete, closed_over)):
         run = functools.partial(_scan_steps, cell, params, reverse=reverse, return_states=return_states)
     else:
-        jax.eval_shape(functools.partial(_checked_step, cell), params, state, xs[0])
         run = functools.partial(_recurrence.scan, parts, params, reverse=reverse, return_states=return_states)
     if checkpoint is None:
         return run(state, (xs, active))

@@ -76,18 +76,18 @@ def accuracy(logits: Array, labels: Array | np.ndarray) -> Array:
 
 def gradient_norms(model: Classifier, params: dict[str, Any], examples: Examples) -> dict[str, np.ndarray]:
     """‖∂ℓ/∂h_t‖ for t = 1 … T, (T,), mean over the examples; of an LSTM also ‖∂ℓ/∂c_t‖. ℓ is an example's loss."""
-    found = _state_gradients(model, params, examples)
+    found = jax.tree.leaves(_state_gradients(model, params, examples))
     norms = [np.asarray(jnp.linalg.norm(gradient, axis=-1).mean(axis=0)) for gradient in found]
     return dict(zip(("h", "c"), norms, strict=False))
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _state_gradients(model: Classifier, params: dict[str, Any], examples: Examples) -> list[Array]:
+def _state_gradients(model: Classifier, params: dict[str, Any], examples: Examples) -> Any:
     """The derivatives of each example's loss with respect to its states: leaves (N, T, H)."""
     problem = gradients.Problem(model.cell, functools.partial(_last_loss, model), operator.itemgetter("cell"))
     steps = examples.xs.shape[1]
 
-    def of_example(xs: Array, label: Array) -> list[Array]:
+    def of_example(xs: Array, label: Array) -> Any:
         ys = {"label": jnp.broadcast_to(label, steps), "is_last": jnp.arange(steps) == steps - 1}
         return gradients.state_gradients(problem, params, model.cell.initial_state(params["cell"]), xs, ys)
 

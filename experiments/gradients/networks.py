@@ -127,7 +127,7 @@ def norms_of(cell: jr.Cell, steps: int, params: Any, key: Array) -> Array:
     problem = gradients.Problem(cell, functools.partial(_read, cell))
     ys = jnp.zeros((steps, *v.shape)).at[-1].set(v / jnp.linalg.norm(v))
     found = gradients.state_gradients(problem, params, state, xs, ys)
-    return jnp.linalg.norm(jnp.concatenate(found, axis=-1), axis=-1)
+    return jnp.linalg.norm(jnp.concatenate(jax.tree.leaves(found), axis=-1), axis=-1)
 
 
 def _read(cell: jr.Cell, params: Any, state: Any, y: Array) -> Array:

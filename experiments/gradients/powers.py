@@ -24,7 +24,7 @@ def norms(factor: float, units: int, seed: int) -> np.ndarray:
         v = jnp.ones(units) / units**0.5
         problem = gradients.Problem(_step, _read)
         ys = jnp.zeros((STEPS, units)).at[-1].set(v)
-        (along,) = gradients.state_gradients(problem, weight, v, jnp.zeros(STEPS), ys)
+        along = gradients.state_gradients(problem, weight, v, jnp.zeros(STEPS), ys)
         first = jax.grad(lambda h: gradients.bptt(problem, weight, h, jnp.zeros(STEPS), ys)[0])(v)
         return np.concatenate([[np.linalg.norm(first)], np.linalg.norm(along, axis=1)])
 

@@ -24,3 +24,21 @@ from ._sequence import snap as snap
 from ._sequence import tbptt as tbptt
 from ._sequence import uoro as uoro
 from ._state_gradients import state_gradients as state_gradients
+
+__all__ = [
+    "Comparison",
+    "Flow",
+    "Learner",
+    "Problem",
+    "artbp",
+    "bptt",
+    "check_gradient",
+    "compare",
+    "flow",
+    "online",
+    "rtrl",
+    "snap",
+    "state_gradients",
+    "tbptt",
+    "uoro",
+]

@@ -11,11 +11,11 @@ from jax.typing import ArrayLike
 
 from .._cell import Params, State, as_step
 from .._checks import is_concrete
-from ._problem import Problem, check_parts, check_problem, check_sequences, checked_loss, split
+from ._problem import Problem, check_parts, check_problem, check_sequences, checked_loss, first, split
 
 
 def artbp(
-    problem: Problem, params: Params, state: State, xs: Any, ys: Any, *, key: Array, cut: ArrayLike = 0.1
+    problem: Problem, params: Params, state: State, xs: Any, ys: Any, *, key: Array | None = None, cut: ArrayLike = 0.1
 ) -> tuple[Array, Params]:
     """Back-propagation that is cut at random between steps, and weighted so that its mean is the exact gradient.
 
@@ -28,7 +28,8 @@ def artbp(
     Args:
       problem, params, state, xs, ys: see `bptt`.
       key: for the cuts.
-      cut: c, in [0, 1): one number, or (T - 1,) for the cuts after steps 1 … T-1.
+      cut: c, in [0, 1): one number, or (T - 1,) for the cuts after steps 1 … T-1. Under a transformation its values
+        are not known: those outside then give NaN.
 
     Returns:
       L and the estimate of its gradient.
@@ -63,10 +64,12 @@ def _artbp(
     problem: Problem, params: Params, state: State, xs: Any, ys: Any, key: Array, cut: ArrayLike
 ) -> tuple[Array, Params]:
     """At module level, so that an eager call traces once."""
-    check_parts(problem, params, state, xs)
+    check_parts(problem, params, state, first(xs))
     cut = jnp.broadcast_to(jnp.asarray(cut, jnp.result_type(float)), len(jax.tree.leaves((xs, ys))[0]) - 1)
     kept = jax.random.bernoulli(key, 1 - cut)
-    weights = jnp.concatenate([jnp.ones(1, cut.dtype), jnp.where(kept, 1 / (1 - cut), 0)])
+    weights = jnp.where(kept, 1 / (1 - cut), 0)
+    weights = jnp.where((cut >= 0) & (cut < 1), weights, jnp.nan)  # a traced cut is not checked before
+    weights = jnp.concatenate([jnp.ones(1, cut.dtype), weights])
 
     def total(params: Params) -> Array:
         def step(state: State, inputs: tuple[Any, Any, Array]) -> tuple[State, Array]:
@@ -82,4 +85,15 @@ def _artbp(
 def _weighted(state: State, weight: Array) -> State:
     """The same state, whose cotangent is multiplied by the weight on its way back."""
     reals, with_reals = split(state)
-    return with_reals([lax.stop_gradient(a) + weight.astype(a.dtype) * (a - lax.stop_gradient(a)) for a in reals])
+    return with_reals([_scaled_on_the_way_back(a, weight.astype(a.dtype)) for a in reals])
+
+
+@jax.custom_jvp
+def _scaled_on_the_way_back(a: Array, weight: Array) -> Array:
+    del weight
+    return a
+
+
+@_scaled_on_the_way_back.defjvp
+def _scaled_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
+    return primals[0], primals[1] * tangents[0]

@@ -11,7 +11,18 @@ from .._affine import parts_of
 from .._cell import Cell, Params, State, as_step
 from .._checks import check_int
 from .._unroll import run_segments, square_root, unroll
-from ._problem import Problem, check_parts, check_problem, check_sequences, checked_loss, split
+from ._problem import (
+    Problem,
+    add_up,
+    check_parts,
+    check_problem,
+    check_sequences,
+    checked_loss,
+    first,
+    narrowed,
+    split,
+    zero_sums,
+)
 from ._revolve import default_snapshots, schedule
 
 Memory: TypeAlias = Literal["full", "sqrt", "revolve"]
@@ -24,7 +35,7 @@ def bptt(
     xs: Any,
     ys: Any,
     *,
-    memory: Memory = "full",
+    memory: Memory | None = None,
     snapshots: int | None = None,
 ) -> tuple[Array, Params]:
     """Back-propagation through time, the exact gradient.
@@ -37,20 +48,21 @@ def bptt(
       state: s_0, a constant.
       xs: (T, ...) per leaf, inputs of one sequence.
       ys: (T, ...) per leaf, what the loss sees beside the state; None if it sees nothing.
-      memory: "full" keeps all T steps. "sqrt" keeps √T states and runs every step once more, √T at a time. "revolve"
-        keeps log₂T + 1 states. All three take the same derivative, in memory that is O(T), O(√T), O(log T).
+      memory: "full", the default, keeps all T steps. "sqrt" keeps √T states and runs every step once more, √T at a
+        time. "revolve" keeps log₂T + 1 states, and a plan of about 35 bytes a step. All three take the same derivative.
       snapshots: keep this many states, the initial one included, and run as few steps again as that allows ("revolve"):
-        r T - C(S + r, r - 1) of them, for the least r with C(S + r, r) >= T. T=1000: S=5 6.4 more forward passes, S=10
-        3.6, S=43 1.9. The schedule is data for one scan, so compiling takes as long for any T.
+        r T - C(S + r, r - 1) of them, for the least r with C(S + r, r) >= T. T=1000: S=5 6.3 more forward passes, S=10
+        3.6, S=43 2.0. The schedule is data for one scan, so compiling takes as long for any T.
 
-    With "revolve" the result can be differentiated again in forward mode only (`jax.jvp`, forward over reverse).
+    With "revolve" the result can be differentiated again in forward mode only (`jax.jvp`, forward over reverse): JAX
+    cannot reverse its while loop. "full" and "sqrt" have both modes.
 
     Returns:
       L and its gradient, a pytree like params.
 
     Raises:
       ValueError: the loss is not one number, the state changes shape, structure or dtype, xs and ys differ in T,
-        unknown memory, snapshots < 1, or given beside memory="sqrt".
+        unknown memory, snapshots < 1, or given beside memory="full" or "sqrt".
       TypeError: problem is no Problem, params are not floating-point.
 
     Sources: Rumelhart et al. 1986; Griewank and Walther 2000 (revolve); Gruslys et al. 2016, arXiv:1606.03401.
@@ -72,13 +84,13 @@ def bptt(
 
 def _kept_states(memory: Any, snapshots: Any, steps: int) -> Memory | int:
     """`memory`, with the number of snapshots in place of "revolve"."""
-    if memory not in ("full", "sqrt", "revolve"):
+    if memory not in (None, "full", "sqrt", "revolve"):
         raise ValueError(f'memory must be "full", "sqrt" or "revolve", got {memory!r}')
     if snapshots is None:
-        return default_snapshots(steps) if memory == "revolve" else memory
+        return default_snapshots(steps) if memory == "revolve" else memory or "full"
     check_int("snapshots", snapshots)
-    if memory == "sqrt":
-        raise ValueError('snapshots are for memory="revolve", got memory="sqrt"')
+    if memory not in (None, "revolve"):
+        raise ValueError(f'snapshots are for memory="revolve", got memory={memory!r}')
     return min(int(snapshots), steps)
 
 
@@ -87,7 +99,7 @@ def _bptt(
     problem: Problem, memory: Memory | int, params: Params, state: State, xs: Any, ys: Any
 ) -> tuple[Array, Params]:
     """At module level, so that an eager call traces once."""
-    check_parts(problem, params, state, xs)
+    check_parts(problem, params, state, first(xs))
     if isinstance(memory, int):
         return _revolve(problem, memory, params, state, xs, ys)
     total = functools.partial(total_loss, problem, state=state, xs=xs, ys=ys, sqrt=memory == "sqrt")
@@ -152,15 +164,15 @@ def _revolve(problem: Problem, snapshots: int, params: Params, state: State, xs:
 
         (_, value), pull = jax.vjp(step_and_loss, params, reals)
         more, cotangent = pull((cotangent, jnp.ones_like(value)))
-        return (slots, cotangent, jax.tree.map(jnp.add, grads, more), total + value), None
+        return (slots, cotangent, *add_up((grads, total), (more, value))), None
 
     value = jax.eval_shape(functools.partial(checked_loss, problem), params, state, _at(ys, 0))
     slots = jax.tree.map(lambda a: jnp.broadcast_to(a, (snapshots, *a.shape)), state)
-    zeros = jax.tree.map(jnp.zeros_like, (split(state)[0], params))
-    start = (slots, *zeros, jnp.zeros((), value.dtype))
+    cotangent = jax.tree.map(jnp.zeros_like, split(state)[0])
+    start = (slots, cotangent, *zero_sums((params, jnp.zeros_like(value))))
     rows = tuple(jnp.asarray(column) for column in (plan.load, plan.position, plan.begin, plan.end))
     (_, _, grads, total), _ = lax.scan(backward, start, rows)
-    return total, grads
+    return narrowed((total, grads), (value, params))
 
 
 def _at(tree: Any, index: Array | int) -> Any:

@@ -87,8 +87,7 @@ def check_gradient(step: Cell | Step, params: Params, state: State, xs: Any) -> 
     >>> gradients.check_gradient(step, 0.5, 0.1, jnp.array([1.]))
     Traceback (most recent call last):
     AssertionError: check_gradient found an error:
-      finite differences: dL/dstate is 0 by vjp, 0.0244406 by finite differences:
-      a stop_gradient left in, or a cast to integers?
+      finite differences: dL/dstate is 0 by vjp, 0.0244406 by finite differences: a stop_gradient left in?
     """
     as_step(step)
     check_sequences(xs, None)
@@ -133,7 +132,7 @@ def _raised(error: Exception) -> str:
 def _dtype_findings(step: Cell | Step, params: Params, state: State, xs: Any, dtype: Any) -> list[str]:
     """What a step makes of a state in this dtype."""
     check = f"dtype: in {jnp.dtype(dtype).name}"
-    with jax.enable_x64(dtype == jnp.float64):
+    with jax.enable_x64(dtype == jnp.float64 or jax.config.read("jax_enable_x64")):
         params, state, xs = _converted((params, state, xs), dtype)
         try:
             following = jax.eval_shape(as_step(step), params, state, jax.tree.map(lambda a: a[0], xs))
@@ -290,7 +289,7 @@ def _place(element: int, shape: tuple[int, ...]) -> str:
 
 def _hint(by_vjp: float, found: float) -> str:
     if by_vjp == 0:
-        return ": a stop_gradient left in, or a cast to integers?"
+        return ": a stop_gradient left in?"
     if np.isnan(by_vjp) and np.isfinite(found):
         return ": a jnp.where, whose other branch has no finite derivative there?"
     return ""
@@ -313,8 +312,8 @@ def _forward_findings(run: _Run, slopes: _Slopes) -> Iterator[str]:
         if "custom_vjp" not in str(error):
             raise
         yield (
-            "jvp against vjp: the step has none, as of a custom_vjp: gradients.uoro, jax.jacfwd and jax.hessian fail; "
-            "a custom_jvp in its place has both"
+            "jvp against vjp: the step has none, as of a custom_vjp: gradients.uoro, gradients.flow, jax.jacfwd and "
+            "jax.hessian fail; a custom_jvp in its place has both"
         )
 
 

@@ -16,8 +16,8 @@ from .._cell import Params, State
 from .._checks import check_int, check_tree_like, describe, dtype_of, is_concrete
 from ._bptt import bptt
 from ._compare_report import Agreement, Comparison, Cost, Measured
-from ._norms import nonzero, norm, unit, widened
-from ._problem import Problem, check_problem, check_sequences
+from ._norms import nonzero, norm, unit
+from ._problem import Problem, check_problem, check_sequences, ravel
 
 _ARGUMENTS = ("problem", "params", "state", "xs", "ys")
 _SECONDS, _CALLS = 0.3, range(3, 30)  # a call is timed again for this long, so many times
@@ -155,7 +155,7 @@ def _measure(call: Callable, *args: Any, **key: Array) -> tuple[Any, Cost]:
 
 def _flat(grads: Params) -> Array:
     """All tensors as one vector."""
-    return widened(jax.tree.leaves(grads))
+    return ravel(jax.tree.leaves(grads))
 
 
 def _names(grads: Params) -> dict[str, slice]:

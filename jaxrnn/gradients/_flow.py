@@ -13,15 +13,17 @@ from .._cell import Params, State, as_step
 from .._checks import is_concrete
 from .._rnn import rnn, rnn_relu
 from ._flow_report import Flow, rate_of
-from ._norms import nonzero, norm, widened
+from ._norms import nonzero, norm
 from ._problem import (
     Problem,
     check_parts,
     check_problem,
     check_sequences,
+    first,
     is_real,
     local_step,
     loss_gradient,
+    ravel,
     split,
     unravel,
 )
@@ -106,7 +108,7 @@ class _Found(NamedTuple):
 @functools.partial(jax.jit, static_argnames=("problem", "stride"))
 def _flow(problem: Problem, stride: int, params: Params, state: State, xs: Any, ys: Any) -> _Found:
     """At module level, so that a second call does not trace again."""
-    check_parts(problem, params, state, xs)
+    check_parts(problem, params, state, first(xs))
 
     def forward(state: State, x: Any) -> tuple[State, tuple[State, State]]:
         following = as_step(problem.step)(problem.select(params), state, x)
@@ -126,15 +128,15 @@ def _totals(
     def backward(carry: tuple[list[Array], Array], inputs: tuple) -> tuple[tuple[list[Array], Array], tuple]:
         cotangent, previous = carry
         state, following, x, y = inputs
-        arrived = norm(widened(cotangent))
+        arrived = norm(ravel(cotangent))
         term = jnp.where(previous == 0, 0, arrived / nonzero(previous) - 1) ** 2
         cotangent = jax.tree.map(operator.add, cotangent, loss_gradient(problem, params, following, y)[2])
-        total = norm(widened(cotangent))
-        leaves = jnp.stack([norm(widened([leaf])).astype(total.dtype) for leaf in cotangent])
+        total = norm(ravel(cotangent))
+        leaves = jnp.stack([norm(ravel([leaf])).astype(total.dtype) for leaf in cotangent])
         return (_pull(problem, params, state, x)(cotangent), total), (leaves, total, term)
 
     zeros = jax.tree.map(lambda a: jnp.zeros_like(a[0]), split(after)[0])
-    start = (zeros, jnp.zeros((), widened(zeros).dtype))
+    start = (zeros, jnp.zeros((), ravel(zeros).dtype))
     _, (norms, total, terms) = lax.scan(backward, start, (before, after, xs, ys), reverse=True)
     return norms, total, jnp.sum(terms)
 
@@ -172,7 +174,7 @@ def _map(problem: Problem, stride: int, params: Params, before: State, after: St
 
 
 def _row_norms(cotangents: list[Array]) -> Array:
-    return jax.vmap(lambda leaves: norm(widened(leaves)))(cotangents)
+    return jax.vmap(lambda leaves: norm(ravel(leaves)))(cotangents)
 
 
 def _bound(problem: Problem, params: Params, before: State, xs: Any) -> Array:
@@ -183,7 +185,7 @@ def _bound(problem: Problem, params: Params, before: State, xs: Any) -> Array:
     def larger(largest: Array, inputs: tuple[State, Any]) -> tuple[Array, None]:
         return jnp.maximum(largest, _jacobian_norm(problem, params, *inputs)), None
 
-    dtype = widened(jax.tree.map(lambda a: a[0], split(before)[0])).dtype
+    dtype = ravel(jax.tree.map(lambda a: a[0], split(before)[0])).dtype
     return lax.scan(larger, jnp.zeros((), dtype), (before, xs))[0]
 
 
@@ -192,15 +194,15 @@ def _jacobian_norm(problem: Problem, params: Params, state: State, x: Any) -> Ar
     function, weights, reals = local_step(problem, params, state, x)
     _, push = jax.linearize(lambda reals: function(weights, reals)[0], reals)
     pull = _pull(problem, params, state, x)
-    size, dtype = widened(reals).size, widened(reals).dtype
+    size, dtype = ravel(reals).size, ravel(reals).dtype
     count = min(size, _KRYLOV)
 
     def add(row: Array, carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         basis, images, direction = carry
         basis = basis.at[row].set(direction / nonzero(norm(direction)))
         image = push(unravel(basis[row], reals))
-        back = widened(pull(image))
-        return basis, images.at[row].set(widened(image)), _orthogonal(back, basis)
+        back = ravel(pull(image))
+        return basis, images.at[row].set(ravel(image)), _orthogonal(back, basis)
 
     zeros = jnp.zeros((count, size), dtype)
     start = jax.random.normal(jax.random.key(0), (size,), dtype)
@@ -210,7 +212,7 @@ def _jacobian_norm(problem: Problem, params: Params, state: State, x: Any) -> Ar
 
 def _spectral_norm(matrix: Array) -> Array:
     """The largest singular value."""
-    return jnp.linalg.norm(widened([matrix]).reshape(matrix.shape), 2)
+    return jnp.linalg.norm(ravel([matrix]).reshape(matrix.shape), 2)
 
 
 def _orthogonal(vector: Array, basis: Array) -> Array:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -52,6 +52,11 @@ class Flow:
         if abs(self.rate) * self.steps > math.log(_FACTOR):
             return "vanishing" if self.rate < 0 else "exploding"
         return "neither"
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as dicts, lists and numbers, for `json.dumps`."""
+        fields = dataclasses.asdict(self) | {"norms": {path: norms.tolist() for path, norms in self.norms.items()}}
+        return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in fields.items()}
 
     def plot(self) -> "Figure":
         """The norms over time, and the map, both logarithmic. A matplotlib Figure.

@@ -20,7 +20,7 @@ import scipy.sparse as sp
 from jax import Array
 
 from .._cell import Params, State
-from ._problem import Problem, local_step, loss_gradient, ravel, split, unravel, with_recurrent
+from ._problem import Problem, local_step, loss_gradient, ravel, real_shapes, unravel, wide_dtype, with_recurrent
 from ._sparsity import Pattern, jacobian_pattern
 from ._transition import diagonal_parts, transition, transition_by_parts
 
@@ -55,8 +55,8 @@ def influence_init(
 ) -> InfluenceCarry:
     """No influence yet; order None is all of it."""
     del key
-    reals, weights = split(state)[0], split(problem.select(params))[0]
-    dtype = jax.eval_shape(ravel, [*reals, *weights]).dtype
+    reals, weights = real_shapes(problem, params, state)
+    dtype = wide_dtype([*reals, *weights])
     if order is None:
         _check_budget("rtrl", sum(a.size for a in reals) * sum(a.size for a in weights), dtype, budget)
     layout = layout_of(problem, order, params, state, x)
@@ -77,12 +77,13 @@ def influence_update(
         onward = transition(lambda cotangent: pull(cotangent)[1], reals)
     else:
         onward = transition_by_parts(parts, problem.select(params), carry.state, x)
-    seeds = jnp.asarray(layout.seeds, carry.influence.dtype)
-    immediate = jax.vmap(lambda seed: ravel(pull(unravel(seed, reals))[0]))(seeds)
+    dtype = carry.influence.dtype
+    onward, seeds = (jnp.asarray(a, dtype) for a in (onward, layout.seeds))
+    immediate = jax.vmap(lambda seed: ravel(pull(unravel(seed, reals))[0], dtype))(seeds)
     influence = _advance(layout, onward, immediate, carry.influence)
 
     value, direct, cotangent = loss_gradient(problem, params, following, y)
-    recurrent = _contract(layout, ravel(cotangent), influence)
+    recurrent = _contract(layout, ravel(cotangent, dtype), influence)
     grads = with_recurrent(problem, params, direct, unravel(recurrent, weights))
     return InfluenceCarry(following, influence), value, grads
 
@@ -141,13 +142,13 @@ def layout_of(problem: Problem, order: int | None, params: Params, state: State,
 
 @functools.lru_cache(maxsize=32)
 def _layout(problem: Problem, order: int | None, leaves: tuple[Any, ...], structure: Any) -> Layout:
-    arguments = structure.unflatten(leaves)
+    params, state, x = structure.unflatten(leaves)
+    reals, weights = real_shapes(problem, params, state)
 
-    def step(weights: list[Array], reals: list[Array], *arguments: Any) -> list[Array]:
-        return local_step(problem, *arguments)[0](weights, reals)[0]
+    def step(weights: list[Array], reals: list[Array], params: Params, state: State, x: Any) -> list[Array]:
+        return local_step(problem, params, state, x)[0](weights, reals)[0]
 
-    weights, reals = jax.eval_shape(lambda *arguments: local_step(problem, *arguments)[1:], *arguments)
-    pattern = sp.csc_array(jacobian_pattern(step, weights, reals, *arguments))
+    pattern = sp.csc_array(jacobian_pattern(step, (weights, reals), (params, state, x)))
     parameters, n = (sum(a.size for a in leaves) for leaves in (weights, reals))
     immediate, onward = pattern[:, :parameters], pattern[:, parameters : parameters + n]
     return make_layout(immediate, None if order is None else _reached(immediate, onward, order))
@@ -183,7 +184,7 @@ def make_layout(immediate: Pattern, kept: Pattern | None) -> Layout:
     for _, alike in itertools.groupby(groups, key=lambda group: (len(group[0]), len(group[1]))):
         blocks.append(Blocks(*map(np.stack, zip(*alike, strict=True))))
     colours = _colours(immediate)
-    seeds = colours == np.arange(colours.max() + 1)[:, None]
+    seeds = colours == np.arange(colours.max(initial=0) + 1)[:, None]
     row, column = immediate.nonzero()
     targets = np.full((len(seeds), parameters), size)
     targets[colours[row], column] = first[column] + rank[block_of[column], row] * stride[column]

@@ -1,7 +1,6 @@
 """The interface of online learners, and the scan that makes an algorithm for a whole sequence of one."""
 
 import functools
-import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -10,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from .._cell import Params, State
-from ._problem import Problem, check_parts, check_sequences
+from ._problem import Problem, add_up, check_parts, check_sequences, first, narrowed, zero_sums
 
 
 class Learner(NamedTuple):
@@ -42,18 +41,16 @@ def _sequence_gradient(
     learner: Learner, problem: Problem, params: Params, state: State, xs: Any, ys: Any, key: Array | None
 ) -> tuple[Array, Params]:
     """At module level, so that an eager call traces once."""
-    check_parts(problem, params, state, xs)
+    check_parts(problem, params, state, first(xs))
 
     def update(carry: tuple[Any, Array, Params], inputs: tuple[Any, Any]) -> tuple[tuple[Any, Array, Params], None]:
         inner, total, sums = carry
         inner, value, grads = learner.update(params, inner, *inputs)
-        return (inner, total + value, jax.tree.map(operator.add, sums, grads)), None
+        return (inner, *add_up((total, sums), (value, grads))), None
 
-    first_x, first_y = jax.tree.map(lambda a: a[0], (xs, ys))
-    start = learner.init(params, state, first_x, key)
-    _, value, _ = jax.eval_shape(learner.update, params, start, first_x, first_y)
-    zeros = (start, jnp.zeros((), value.dtype), jax.tree.map(jnp.zeros_like, params))
-    (end, total, sums), _ = lax.scan(update, zeros, (xs, ys))
+    start = learner.init(params, state, first(xs), key)
+    _, value, _ = jax.eval_shape(learner.update, params, start, first(xs), first(ys))
+    (end, total, sums), _ = lax.scan(update, (start, *zero_sums((jnp.zeros_like(value), params))), (xs, ys))
     if learner.rest is not None:
-        sums = jax.tree.map(operator.add, sums, learner.rest(params, end))
-    return total, sums
+        sums = add_up(sums, learner.rest(params, end))
+    return narrowed((total, sums), (value, params))

@@ -3,14 +3,6 @@
 import jax.numpy as jnp
 from jax import Array
 
-from ._problem import ravel
-
-
-def widened(leaves: list[Array]) -> Array:
-    """All leaves as one vector of float32, or float64 if one of them is."""
-    dtype = jnp.float64 if any(leaf.dtype == jnp.float64 for leaf in leaves) else jnp.float32
-    return ravel([leaf.astype(dtype) for leaf in leaves])
-
 
 def norm(vector: Array) -> Array:
     """Its length, where squares of its entries would overflow or underflow too."""

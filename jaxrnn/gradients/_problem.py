@@ -1,6 +1,5 @@
 """What every gradient algorithm is given, checked, and taken apart into what is differentiated and what is not."""
 
-import functools
 import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -9,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from .._affine import widened
 from .._cell import Cell, Params, State, Step, as_step
 from .._checks import check_tree_like, describe, dtype_of
 
@@ -52,13 +52,16 @@ class Problem(NamedTuple):
 
 
 def check_problem(problem: Any) -> None:
-    """A `Problem` of functions."""
+    """A `Problem` of functions that can be static arguments."""
     if not isinstance(problem, Problem):
         raise TypeError(f"problem must be a jaxrnn.gradients.Problem, got {type(problem).__name__}")
     as_step(problem.step)
     for name in ("loss", "select"):
         if not callable(getattr(problem, name)):
             raise TypeError(f"problem.{name} must be a function, got {type(getattr(problem, name)).__name__}")
+    for name, value in problem._asdict().items():
+        if getattr(type(value), "__hash__", None) is None:
+            raise TypeError(f"problem.{name} must be hashable, got {type(value).__name__}: it is a static argument")
 
 
 def check_sequences(xs: Any, ys: Any) -> int:
@@ -80,15 +83,20 @@ def check_sequences(xs: Any, ys: Any) -> int:
     return steps
 
 
-def check_parts(problem: Problem, params: Params, state: State, xs: Any) -> None:
-    """The parameters can be differentiated, and a step gives a state like the one it got."""
+def check_parts(problem: Problem, params: Params, state: State, x: Any) -> None:
+    """The parameters can be differentiated, and a step, for an x like this, gives a state like the one it got."""
     check_differentiable(params, state)
 
     def step(params: Params, state: State, x: Any) -> State:
         function, *arguments = local_step(problem, params, state, x)
         return function(*arguments)[1]
 
-    jax.eval_shape(step, params, state, jax.tree.map(lambda a: a[0], xs))
+    jax.eval_shape(step, params, state, x)
+
+
+def first(xs: Any) -> Any:
+    """The first of a sequence."""
+    return jax.tree.map(lambda a: a[0], xs)
 
 
 def check_differentiable(params: Params, state: State) -> None:
@@ -111,7 +119,7 @@ def is_real(leaf: Any) -> bool:
 
 def split(tree: Any) -> tuple[list[Array], Callable[[list[Array]], Any]]:
     """The leaves that are differentiated, and the function that puts others in their place."""
-    leaves, structure = jax.tree.flatten(tree)
+    leaves, structure = jax.tree.flatten(jax.tree.map(jnp.asarray, tree))
     real = [is_real(leaf) for leaf in leaves]
 
     def rebuild(reals: list[Array]) -> Any:
@@ -121,12 +129,15 @@ def split(tree: Any) -> tuple[list[Array], Callable[[list[Array]], Any]]:
     return [leaf for r, leaf in zip(real, leaves, strict=True) if r], rebuild
 
 
-def ravel(leaves: list[Array]) -> Array:
-    """All leaves as one vector of their widest dtype."""
-    if not leaves:
-        return jnp.zeros(0)
-    dtype = functools.reduce(jnp.promote_types, (leaf.dtype for leaf in leaves))
-    return jnp.concatenate([leaf.reshape(-1).astype(dtype) for leaf in leaves])
+def wide_dtype(leaves: list[Any]) -> Any:
+    """float32, or float64 if a leaf is."""
+    return jnp.dtype(jnp.float64 if any(leaf.dtype == jnp.float64 for leaf in leaves) else jnp.float32)
+
+
+def ravel(leaves: list[Array], dtype: Any = None) -> Array:
+    """All leaves as one vector of this dtype, or of their `wide_dtype`."""
+    dtype = dtype or wide_dtype(leaves)
+    return jnp.concatenate([jnp.zeros(0, dtype), *(leaf.reshape(-1).astype(dtype) for leaf in leaves)])
 
 
 def unravel(vector: Array, like: list[Array]) -> list[Array]:
@@ -136,6 +147,21 @@ def unravel(vector: Array, like: list[Array]) -> list[Array]:
         parts.append(vector[start : start + leaf.size].reshape(leaf.shape).astype(leaf.dtype))
         start += leaf.size
     return parts
+
+
+def zero_sums(tree: Any) -> Any:
+    """Zeros to add leaves like these to, in float32 or wider: sums over time in fewer bits stop growing."""
+    return jax.tree.map(lambda a: jnp.zeros_like(widened(jnp.asarray(a))), tree)
+
+
+def add_up(sums: Any, more: Any) -> Any:
+    """The sums, with more added."""
+    return jax.tree.map(lambda total, a: total + a.astype(total.dtype), sums, more)
+
+
+def narrowed(sums: Any, like: Any) -> Any:
+    """The sums in the dtypes of `like`."""
+    return jax.tree.map(lambda total, a: total.astype(dtype_of(a)), sums, like)
 
 
 def local_step(problem: Problem, params: Params, state: State, x: Any) -> tuple[Callable, list[Array], list[Array]]:
@@ -149,6 +175,11 @@ def local_step(problem: Problem, params: Params, state: State, x: Any) -> tuple[
         return split(following)[0], following
 
     return function, weights, reals
+
+
+def real_shapes(problem: Problem, params: Params, state: State) -> tuple[list[Any], list[Any]]:
+    """Shapes and dtypes of the reals of the state, and of select(params)."""
+    return jax.eval_shape(lambda params, state: (split(state)[0], split(problem.select(params))[0]), params, state)
 
 
 def loss_gradient(problem: Problem, params: Params, state: State, y: Any) -> tuple[Array, Params, list[Array]]:
@@ -165,7 +196,7 @@ def loss_gradient(problem: Problem, params: Params, state: State, y: Any) -> tup
 def checked_loss(problem: Problem, params: Params, state: State, y: Any) -> Array:
     """The loss, a real scalar."""
     value = problem.loss(params, state, y)
-    if jnp.shape(value) != () or not jnp.issubdtype(dtype_of(value), jnp.floating):
+    if not jax.tree_util.all_leaves([value]) or jnp.shape(value) != () or not is_real(value):
         raise ValueError(f"loss must return one real number, got {describe(value)}")
     return jnp.asarray(value)
 

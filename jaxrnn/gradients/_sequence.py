@@ -126,7 +126,7 @@ def snap(
 
 
 def uoro(
-    problem: Problem, params: Params, state: State, xs: Any, ys: Any, *, key: Array, samples: int = 1
+    problem: Problem, params: Params, state: State, xs: Any, ys: Any, *, key: Array | None = None, samples: int = 1
 ) -> tuple[Array, Params]:
     """Unbiased online recurrent optimisation: the influence matrix as a random outer product, right on average.
 

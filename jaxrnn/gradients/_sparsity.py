@@ -1,9 +1,10 @@
-"""Which entries of a function's Jacobian can be other than zero, read off its jaxpr.
+"""Which entries of a function's Jacobian can be other than zero, read off the jaxpr of its tangent.
 
-Each element of each intermediate array gets the set of input elements that it depends on. Operations that only move
-elements are run on the elements' numbers; elementwise ones, sums and products of matrices unite the sets; of whatever
-else there is, loops included, every output is taken to depend on all inputs. Products with constant zeros, as of a
-mask on a weight, depend on nothing. So the pattern may hold too many entries, never too few.
+Each element of each intermediate array gets the set of input elements whose tangents it depends on. Operations that
+only move elements are run on the elements' numbers; elementwise ones, sums and products of matrices unite the sets; of
+whatever else there is, loops included, every output is taken to depend on all inputs. Products with constant zeros, as
+of a mask on a weight, depend on nothing. So the pattern may hold too many entries, never too few. A function that holds
+a `custom_vjp` has no tangent: its own jaxpr is looked at then, where a custom derivative's result depends on all inputs.
 """
 
 import functools
@@ -43,8 +44,6 @@ _REDUCTIONS = _names("argmax argmin reduce_and reduce_max reduce_min reduce_or r
 # Operations that hold a jaxpr, and where.
 _CALLS = {
     "closed_call": "call_jaxpr",
-    "custom_jvp_call": "call_jaxpr",
-    "custom_vjp_call": "call_jaxpr",
     "jit": "jaxpr",
     "remat2": "jaxpr",
 }
@@ -59,20 +58,49 @@ class _Value(NamedTuple):
     known: Any = None  # its value, if no input has a part in it
 
 
-def jacobian_pattern(function: Callable, *arguments: Any) -> Pattern:
+def jacobian_pattern(function: Callable, arguments: tuple[Any, ...], others: tuple[Any, ...] = ()) -> Pattern:
     """(elements of the outputs, elements of the arguments), True where a derivative may be other than zero.
 
-    Arguments and outputs are pytrees of arrays, or of their shapes; elements are numbered leaf by leaf, in C order.
+    Of `function(*arguments, *others)`. All are pytrees of arrays, or of their shapes; arguments and outputs are
+    floating-point; elements are numbered leaf by leaf, in C order.
     """
-    closed = jax.make_jaxpr(function)(*arguments)
-    shapes = [var.aval.shape for var in closed.jaxpr.invars]
-    ends = np.cumsum([math.prod(shape) for shape in shapes])
-    values = [
-        _Value(_one_each(np.arange(end - math.prod(shape), end), ends[-1]), np.zeros(shape, bool))
-        for shape, end in zip(shapes, ends, strict=True)
+    closed = tangent_jaxpr(function, arguments, others)
+    if closed is None:
+        closed = jax.make_jaxpr(lambda others, arguments: function(*arguments, *others))(others, arguments)
+    shapes = [leaf.shape for leaf in jax.tree.leaves(arguments)]
+    total = sum(map(math.prod, shapes))
+    inputs = [
+        _Value(_none(math.prod(var.aval.shape), total), np.zeros(var.aval.shape, bool)) for var in closed.jaxpr.invars
     ]
-    outputs = _run(closed.jaxpr, closed.consts, values, ends[-1])
+    start = 0
+    for index, shape in enumerate(shapes, len(inputs) - len(shapes)):
+        depends = _one_each(np.arange(start, start + math.prod(shape)), total)
+        inputs[index] = inputs[index]._replace(depends=depends)
+        start += math.prod(shape)
+    outputs = _run(closed.jaxpr, closed.consts, inputs, total)
     return sp.csr_array(sp.vstack([value.depends for value in outputs], format="csr", dtype=bool))
+
+
+def tangent_jaxpr(function: Callable, arguments: tuple[Any, ...], others: tuple[Any, ...]) -> Any:
+    """The tangent of `function(*arguments, *others)` as a function of those, and of the arguments' tangents last.
+
+    None if there is none, as of a function that holds a `custom_vjp`.
+    """
+
+    def tangent(primals: tuple[Any, ...], others: tuple[Any, ...], tangents: tuple[Any, ...]) -> Any:
+        return jax.jvp(lambda *primals: function(*primals, *others), primals, tangents)[1]
+
+    try:
+        return jax.make_jaxpr(tangent)(arguments, others, arguments)
+    except TypeError as error:
+        if "custom_vjp" not in str(error):
+            raise
+        return None
+
+
+def _none(size: int, width: int) -> Pattern:
+    """Rows without any entry."""
+    return sp.csr_array((size, width), dtype=bool)
 
 
 def _one_each(columns: np.ndarray, width: int) -> Pattern:
@@ -103,11 +131,11 @@ def _run(jaxpr: Any, consts: Any, arguments: list[_Value], inputs: int) -> list[
 
 def _constant(value: Any, inputs: int) -> _Value:
     if not is_concrete(value):
-        return _Value(sp.csr_array((math.prod(value.shape), inputs), dtype=bool), np.zeros(value.shape, bool))
+        return _Value(_none(math.prod(value.shape), inputs), np.zeros(value.shape, bool))
     if jnp.issubdtype(jnp.result_type(value), jax.dtypes.extended):  # keys
-        return _Value(sp.csr_array((math.prod(value.shape), inputs), dtype=bool), np.zeros(value.shape, bool), value)
+        return _Value(_none(math.prod(value.shape), inputs), np.zeros(value.shape, bool), value)
     array = np.asarray(value)
-    return _Value(sp.csr_array((array.size, inputs), dtype=bool), array == 0, array)
+    return _Value(_none(array.size, inputs), array == 0, array)
 
 
 def _apply(equation: Any, operands: list[_Value], inputs: int) -> list[_Value]:
@@ -123,13 +151,15 @@ def _apply(equation: Any, operands: list[_Value], inputs: int) -> list[_Value]:
         return [_constant(a, inputs) for a in (results if equation.primitive.multiple_results else [results])]
     shapes = [var.aval.shape for var in equation.outvars]
     if name == "stop_gradient":
-        return [_Value(sp.csr_array(operands[0].depends.shape, dtype=bool), operands[0].zero)]
+        return [_Value(_none(*operands[0].depends.shape), operands[0].zero)]
     if name in _ELEMENTWISE:
         return [_elementwise(name, operands, shapes[0])]
     if name in _MOVES:
         moved = _which_move(name, len(operands))
         if all(operand.known is not None for index, operand in enumerate(operands) if index not in moved):
             return _moved(equation, operands, moved)
+    if not any(operand.depends.nnz for operand in operands):
+        return [_Value(_none(math.prod(shape), inputs), np.zeros(shape, bool)) for shape in shapes]
     if name in _REDUCTIONS:
         return [_reduced(operands[0], equation.params["axes"], shapes[0])]
     if name == "dot_general":
@@ -197,7 +227,8 @@ def _moved(equation: Any, operands: list[_Value], which: tuple[int, ...]) -> lis
 
 def _reduced(operand: _Value, axes: tuple[int, ...], shape: tuple[int, ...]) -> _Value:
     numbers = np.arange(operand.zero.size).reshape(operand.zero.shape)
-    groups = np.moveaxis(numbers, axes, range(-len(axes), 0)).reshape(math.prod(shape), -1)
+    group = math.prod(operand.zero.shape[axis] for axis in axes)
+    groups = np.moveaxis(numbers, axes, range(-len(axes), 0)).reshape(math.prod(shape), group)
     rows = np.repeat(np.arange(len(groups)), groups.shape[1])
     depends = sp.csr_array(_ones(rows, groups.ravel(), (len(groups), numbers.size)) @ operand.depends)
     return _Value(depends, np.zeros(shape, bool))

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from .._cell import Params, State, as_step
-from ._problem import Problem, check_parts, check_problem, check_sequences, checked_loss, split
+from ._problem import Problem, check_parts, check_problem, check_sequences, checked_loss, first, is_real, split
 
 
-def state_gradients(problem: Problem, params: Params, state: State, xs: Any, ys: Any) -> list[Array]:
+def state_gradients(problem: Problem, params: Params, state: State, xs: Any, ys: Any) -> State:
     """dL/ds_t for t = 1 … T, of all losses from t on, in one backward pass.
 
         dL/ds_t = dL/dε_t at ε = 0        s_t = step(select(θ), s_{t-1}, x_t) + ε_t
@@ -23,7 +23,7 @@ def state_gradients(problem: Problem, params: Params, state: State, xs: Any, ys:
       problem, params, state, xs, ys: see `bptt`.
 
     Returns:
-      (T, ...) for each floating-point leaf of the state, in the order of `jax.tree.leaves`.
+      A pytree like state, (T, ...) per leaf, None in place of leaves that are integers, bools or keys.
 
     Raises:
       ValueError, TypeError: as `bptt`.
@@ -31,7 +31,7 @@ def state_gradients(problem: Problem, params: Params, state: State, xs: Any, ys:
     >>> import jax.numpy as jnp
     >>> from jaxrnn import gradients
     >>> problem = gradients.Problem(lambda w, h, x: w * h + x, loss=lambda w, h, y: y * h)
-    >>> (at_h,) = gradients.state_gradients(problem, 3., 0., jnp.ones(4), jnp.array([0., 0., 0., 1.]))
+    >>> at_h = gradients.state_gradients(problem, 3., 0., jnp.ones(4), jnp.array([0., 0., 0., 1.]))
     >>> at_h.tolist()                                               # L = h_4: w³, w², w, 1
     [27.0, 9.0, 3.0, 1.0]
     """
@@ -41,9 +41,9 @@ def state_gradients(problem: Problem, params: Params, state: State, xs: Any, ys:
 
 
 @functools.partial(jax.jit, static_argnames="problem")
-def _state_gradients(problem: Problem, params: Params, state: State, xs: Any, ys: Any) -> list[Array]:
+def _state_gradients(problem: Problem, params: Params, state: State, xs: Any, ys: Any) -> State:
     """At module level, so that an eager call traces once."""
-    check_parts(problem, params, state, xs)
+    check_parts(problem, params, state, first(xs))
 
     def total(perturbations: list[Array]) -> Array:
         def step(state: State, inputs: tuple[Any, Any, list[Array]]) -> tuple[State, Array]:
@@ -55,4 +55,5 @@ def _state_gradients(problem: Problem, params: Params, state: State, xs: Any, ys
         return jnp.sum(lax.scan(step, state, (xs, ys, perturbations))[1])
 
     steps = len(jax.tree.leaves((xs, ys))[0])
-    return jax.grad(total)([jnp.zeros((steps, *a.shape), a.dtype) for a in split(state)[0]])
+    found = iter(jax.grad(total)([jnp.zeros((steps, *a.shape), a.dtype) for a in split(state)[0]]))
+    return jax.tree.map(lambda a: next(found) if is_real(a) else None, state)

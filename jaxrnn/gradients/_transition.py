@@ -22,7 +22,7 @@ from jax import Array
 from .._affine import Parts, affine, parts_of
 from .._cell import Cell, Params, State
 from ._problem import Problem, ravel, unravel
-from ._sparsity import jacobian_pattern
+from ._sparsity import jacobian_pattern, tangent_jaxpr
 
 
 def transition(pull: Callable[[list[Array]], list[Array]], reals: list[Array]) -> Array:
@@ -43,8 +43,14 @@ def diagonal_parts(problem: Problem, params: Params, state: State, x: Any) -> Pa
     if rows % hidden or any(leaf.shape != (hidden,) for leaf in jax.tree.leaves(state)):
         return None
     r = jax.ShapeDtypeStruct((rows,), selected.weight_hh.dtype)
-    of_gates = jacobian_pattern(_gates(parts, selected, x), r, state)
-    of_output = jacobian_pattern(parts.output, state)
+
+    def gates(r: Array, state: State, params: Params, x: Array) -> State:
+        return _gates(parts, params, x)(r, state)
+
+    if tangent_jaxpr(gates, (r, state), (selected, x)) is None:
+        return None
+    of_gates = jacobian_pattern(gates, (r, state), (selected, x))
+    of_output = jacobian_pattern(parts.output, (state,))
     by_unit = [np.all(row % hidden == column % hidden) for row, column in (of_gates.nonzero(), of_output.nonzero())]
     return parts if all(by_unit) else None
 

@@ -1,7 +1,6 @@
 """Truncated back-propagation through time, on a ring of the last steps."""
 
 import functools
-import math
 from typing import Any, NamedTuple
 
 import jax
@@ -10,14 +9,16 @@ from jax import Array, lax
 
 from .._cell import Params, State
 from .._checks import check_int
-from ._problem import Problem, local_step, loss_gradient, split, with_recurrent
+from ._problem import Problem, add_up, local_step, loss_gradient, narrowed, split, with_recurrent, zero_sums
 
 
 class TBPTTCarry(NamedTuple):
-    """What truncated BPTT remembers: of the last k2 steps, step t in entry t mod k2."""
+    """What truncated BPTT remembers of the last k2 steps: a ring."""
 
     state: State
-    time: Array  # steps taken, or fewer by a multiple of k1 and k2: a stream may be endless
+    slot: Array  # the entry that the next step goes into
+    filled: Array  # entries in use
+    since: Array  # steps since the last propagation
     states: State  # (k2, ...) before each step
     xs: Any  # (k2, ...)
     cotangents: list[Array]  # (k2, ...) ∂l/∂s after each step, 0 once it has been propagated
@@ -36,7 +37,8 @@ def tbptt_init(k2: int, params: Params, state: State, x: Any, key: Array | None 
     del params, key
     ring = functools.partial(jax.tree.map, lambda a: jnp.broadcast_to(a, (k2, *jnp.shape(a))))
     reals = jax.tree.map(jnp.zeros_like, split(state)[0])
-    return TBPTTCarry(state, jnp.zeros((), jnp.int32), ring(state), ring(x), ring(reals))
+    zero = jnp.zeros((), jnp.int32)
+    return TBPTTCarry(state, zero, zero, zero, ring(state), ring(x), ring(reals))
 
 
 def tbptt_update(
@@ -48,26 +50,25 @@ def tbptt_update(
     value, direct, cotangent = loss_gradient(problem, params, following, y)
 
     def put(ring: Any, entry: Any) -> Any:
-        return jax.tree.map(lambda a, b: a.at[carry.time % k2].set(b), ring, entry)
+        return jax.tree.map(lambda a, b: a.at[carry.slot].set(b), ring, entry)
 
+    is_time = carry.since + 1 == k1
     carry = TBPTTCarry(
         following,
-        _next(carry.time, math.lcm(k1, k2)),
+        (carry.slot + 1) % k2,
+        jnp.minimum(carry.filled + 1, k2),
+        jnp.where(is_time, 0, carry.since + 1),
         put(carry.states, carry.state),
         put(carry.xs, x),
         put(carry.cotangents, cotangent),
     )
     recurrent = lax.cond(
-        carry.time % k1 == 0,
+        is_time,
         lambda: _propagate(problem, params, carry),
         lambda: [jnp.zeros_like(weight) for weight in weights],
     )
-    carry = carry._replace(cotangents=[jnp.where(carry.time % k1 == 0, 0, ring) for ring in carry.cotangents])
+    carry = carry._replace(cotangents=[jnp.where(is_time, 0, ring) for ring in carry.cotangents])
     return carry, value, with_recurrent(problem, params, direct, recurrent)
-
-
-def _next(time: Array, period: int) -> Array:
-    return jnp.where(time + 1 < 2 * period, time + 1, period)
 
 
 def tbptt_rest(problem: Problem, params: Params, carry: TBPTTCarry) -> Params:
@@ -83,17 +84,17 @@ def _propagate(problem: Problem, params: Params, carry: TBPTTCarry) -> list[Arra
     def back(inner: tuple[list[Array], list[Array]], age: Array) -> tuple[tuple[list[Array], list[Array]], None]:
         cotangent, sums = inner
         state, x, direct = jax.tree.map(
-            lambda ring: ring[(carry.time - 1 - age) % k2], (carry.states, carry.xs, carry.cotangents)
+            lambda ring: ring[(carry.slot - 1 - age) % k2], (carry.states, carry.xs, carry.cotangents)
         )
         cotangent = jax.tree.map(jnp.add, cotangent, direct)
         # What is left of the ring before it has filled up holds the first state: nothing may come back from there.
-        cotangent = [jnp.where(age < carry.time, a, jnp.zeros_like(a)) for a in cotangent]
+        cotangent = [jnp.where(age < carry.filled, a, jnp.zeros_like(a)) for a in cotangent]
         function, weights, reals = local_step(problem, params, state, x)
         _, pull, _ = jax.vjp(function, weights, reals, has_aux=True)
         more, cotangent = pull(cotangent)
-        return (cotangent, jax.tree.map(jnp.add, sums, more)), None
+        return (cotangent, add_up(sums, more)), None
 
     weights = split(problem.select(params))[0]
-    zeros = ([jnp.zeros_like(a[0]) for a in carry.cotangents], [jnp.zeros_like(weight) for weight in weights])
-    (_, sums), _ = lax.scan(back, zeros, jnp.arange(k2, dtype=jnp.int32))
-    return sums
+    start = [jnp.zeros_like(a[0]) for a in carry.cotangents], zero_sums(weights)
+    (_, sums), _ = lax.scan(back, start, jnp.arange(k2, dtype=jnp.int32))
+    return narrowed(sums, weights)

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from .._cell import Params, State
-from ._problem import Problem, local_step, loss_gradient, ravel, split, unravel, with_recurrent
+from ._norms import norm
+from ._problem import Problem, local_step, loss_gradient, ravel, real_shapes, unravel, wide_dtype, with_recurrent
 
 
 class UOROCarry(NamedTuple):
@@ -26,28 +27,27 @@ def uoro_init(
     del x
     if key is None:
         raise ValueError("uoro draws random signs: it needs a key, as from jax.random.key(0)")
-    zeros = [jnp.zeros((samples, a.size), a.dtype) for a in map(ravel, _reals(problem, params, state))]
-    return UOROCarry(state, key, *zeros)
-
-
-def _reals(problem: Problem, params: Params, state: State) -> tuple[list[Array], list[Array]]:
-    return split(state)[0], split(problem.select(params))[0]
+    reals, weights = real_shapes(problem, params, state)
+    dtype = wide_dtype([*reals, *weights])
+    left, right = (jnp.zeros((samples, sum(a.size for a in leaves)), dtype) for leaves in (reals, weights))
+    return UOROCarry(state, key, left, right)
 
 
 def uoro_update(problem: Problem, params: Params, carry: UOROCarry, x: Any, y: Any) -> tuple[UOROCarry, Array, Params]:
     """One step: both vectors go on, and new random signs join them."""
     key, now = jax.random.split(carry.key)
-    signs = jax.random.rademacher(now, carry.left.shape, carry.left.dtype)
+    dtype = carry.left.dtype
+    signs = jax.random.rademacher(now, carry.left.shape, dtype)
     function, weights, reals = local_step(problem, params, carry.state, x)
     (_, pull, following) = jax.vjp(function, weights, reals, has_aux=True)
 
     def advance(left: Array, right: Array, signs: Array) -> tuple[Array, Array]:
         _, pushed = jax.jvp(lambda reals: function(weights, reals)[0], (reals,), (unravel(left, reals),))
-        return _joined(ravel(pushed), right, signs, ravel(pull(unravel(signs, reals))[0]))
+        return _joined(ravel(pushed, dtype), right, signs, ravel(pull(unravel(signs, reals))[0], dtype))
 
     left, right = jax.vmap(advance)(carry.left, carry.right, signs)
     value, direct, cotangent = loss_gradient(problem, params, following, y)
-    recurrent = (left @ ravel(cotangent)) @ right / len(left)
+    recurrent = (left @ ravel(cotangent, dtype)) @ right / len(left)
     grads = with_recurrent(problem, params, direct, unravel(recurrent, weights))
     return UOROCarry(following, key, left, right), value, grads
 
@@ -61,7 +61,6 @@ def _joined(pushed: Array, right: Array, signs: Array, immediate: Array) -> tupl
 
 def _ratio(a: Array, b: Array) -> Array:
     """√(|a|/|b|), and 1 where either is 0: any positive number leaves the mean as it is."""
-    squares = jnp.sum(a**2), jnp.sum(b**2)
-    usable = (squares[0] > 0) & (squares[1] > 0)
-    quotient = jnp.where(usable, squares[0], 1) / jnp.where(usable, squares[1], 1)
-    return jnp.sqrt(jnp.sqrt(quotient))
+    lengths = norm(a), norm(b)
+    usable = (lengths[0] > 0) & (lengths[1] > 0)
+    return jnp.sqrt(jnp.where(usable, lengths[0], 1) / jnp.where(usable, lengths[1], 1))

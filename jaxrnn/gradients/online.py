@@ -29,16 +29,22 @@ True
 """
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from .._cell import Params, State
 from .._checks import check_int
 from . import _influence, _truncated, _uoro
 from ._learner import Learner as Learner
-from ._problem import Problem, check_problem
+from ._problem import Problem, check_parts, check_problem
 
 BUDGET = 2**31  # bytes
 
 
-@functools.lru_cache
 def rtrl(problem: Problem, *, budget: int = BUDGET) -> Learner:
     """Real-time recurrent learning, see `jaxrnn.gradients.rtrl`.
 
@@ -54,7 +60,6 @@ def rtrl(problem: Problem, *, budget: int = BUDGET) -> Learner:
     return _by_influence(problem, None, budget)
 
 
-@functools.lru_cache
 def snap(problem: Problem, *, order: int = 1, budget: int = BUDGET) -> Learner:
     """Sparse n-step approximation of the influence matrix, see `jaxrnn.gradients.snap`.
 
@@ -73,16 +78,24 @@ def snap(problem: Problem, *, order: int = 1, budget: int = BUDGET) -> Learner:
     return _by_influence(problem, order, budget)
 
 
+@functools.lru_cache
 def _by_influence(problem: Problem, order: int | None, budget: int) -> Learner:
     return Learner(
-        functools.partial(_influence.influence_init, problem, order, budget),
+        functools.partial(_checked, problem, functools.partial(_influence.influence_init, problem, order, budget)),
         functools.partial(_influence.influence_update, problem, order),
     )
 
 
-@functools.lru_cache
+def _checked(problem: Problem, init: Callable, params: Params, state: State, x: Any, key: Array | None = None) -> Any:
+    """`init(params, state, x, key)`, if they fit together."""
+    check_parts(problem, params, state, x)
+    return init(params, jax.tree.map(jnp.asarray, state), x, key)
+
+
 def uoro(problem: Problem, *, samples: int = 1) -> Learner:
     """Unbiased online recurrent optimisation, see `jaxrnn.gradients.uoro`; `init` needs a key.
+
+    Its noise wants a small learning rate, or many samples: both bring the variance of what is learnt down alike.
 
     Args:
       problem: step, loss and select.
@@ -94,16 +107,24 @@ def uoro(problem: Problem, *, samples: int = 1) -> Learner:
     """
     check_problem(problem)
     check_int("samples", samples)
-    return Learner(functools.partial(_uoro.uoro_init, problem, samples), functools.partial(_uoro.uoro_update, problem))
+    return _uoro_learner(problem, samples)
 
 
 @functools.lru_cache
+def _uoro_learner(problem: Problem, samples: int) -> Learner:
+    return Learner(
+        functools.partial(_checked, problem, functools.partial(_uoro.uoro_init, problem, samples)),
+        functools.partial(_uoro.uoro_update, problem),
+    )
+
+
 def tbptt(problem: Problem, *, k1: int, k2: int) -> Learner:
     """Truncated back-propagation through time on a ring of the last k2 steps, see `jaxrnn.gradients.tbptt`.
 
     Every k1 steps the gradient of the losses since comes out at once; in between, only that of what the loss alone
-    sees. When the parameters change, a step back in time is differentiated at the state that it had then and at the
-    present parameters; its loss's derivative is the one from then.
+    sees; `learner.rest(params, carry)` is what is still to come at the end of a stream. When the parameters change, a
+    step back in time is differentiated at the state that it had then and at the present parameters; its loss's
+    derivative is the one from then.
 
     Args:
       problem: step, loss and select.
@@ -116,8 +137,13 @@ def tbptt(problem: Problem, *, k1: int, k2: int) -> Learner:
     """
     check_problem(problem)
     _truncated.check_truncation(k1, k2)
+    return _tbptt_learner(problem, k1, k2)
+
+
+@functools.lru_cache
+def _tbptt_learner(problem: Problem, k1: int, k2: int) -> Learner:
     return Learner(
-        functools.partial(_truncated.tbptt_init, k2),
+        functools.partial(_checked, problem, functools.partial(_truncated.tbptt_init, k2)),
         functools.partial(_truncated.tbptt_update, problem, k1, k2),
         functools.partial(_truncated.tbptt_rest, problem),
     )

@@ -34,6 +34,17 @@ def vector_loss(params, state, y):
     return state - y
 
 
+def loss_and_more(params, state, y):
+    return jnp.sum(state), state
+
+
+class Unhashable:
+    __hash__ = None
+
+    def __call__(self, params, state, x):
+        return state
+
+
 def growing(params, state, x):
     return jnp.concatenate([state, state])
 
@@ -59,6 +70,18 @@ def counting(params, state, x):
             (PARAMS, STATE, XS, YS),
             ValueError,
             r"loss must return one real number, got float32\[4\]",
+        ),
+        (
+            gradients.Problem(jr.rnn, loss_and_more),
+            (PARAMS, STATE, XS, YS),
+            ValueError,
+            r"loss must return one real number, got \('float32\[\]', 'float32\[4\]'\)",
+        ),
+        (
+            gradients.Problem(Unhashable(), loss),
+            (PARAMS, STATE, XS, YS),
+            TypeError,
+            "problem.step must be hashable, got Unhashable",
         ),
         (
             gradients.Problem(growing, loss),
@@ -142,6 +165,7 @@ def test_every_algorithm_says_what_is_wrong(algorithm, problem, args, error, mes
         (gradients.bptt, {"memory": "half"}, ValueError, 'memory must be "full", "sqrt" or "revolve", got \'half\''),
         (gradients.bptt, {"snapshots": 0}, ValueError, "snapshots must be at least 1, got 0"),
         (gradients.bptt, {"snapshots": 3, "memory": "sqrt"}, ValueError, "snapshots are for"),
+        (gradients.bptt, {"snapshots": 3, "memory": "full"}, ValueError, "snapshots are for"),
         (
             gradients.rtrl,
             {"budget": 100},
@@ -162,7 +186,7 @@ def test_options(call, options, error, message):
 
 
 def test_nothing_is_allocated_before_the_budget_is_looked_at():
-    """A matrix of a terabyte is refused at once."""
+    """A matrix of 37 GB is refused at once."""
     params = jr.lstm.init(jax.random.key(0), 64, 1024)
     problem = gradients.Problem(jr.lstm, lambda params, state, y: jnp.sum(state.h))
     with pytest.raises(ValueError, match="9,143,582,720 numbers, 36,574,330,880 bytes"):

@@ -11,8 +11,9 @@ import jaxrnn as jr
 from jaxrnn import gradients
 from jaxrnn.gradients import _revolve
 
+from ..cell_table import random_like
 from ..test_retrace import tracing
-from .problems import NAMES, STEPS, assert_close, make_problem, reference
+from .problems import NAMES, STEPS, assert_close, differ, make_problem, reference
 
 every_problem = pytest.mark.parametrize("name", NAMES)
 pytestmark = pytest.mark.usefixtures("x64")
@@ -176,6 +177,24 @@ def test_inputs_without_floats_and_losses_without_targets():
         assert_close(algorithm(problem, *args, None), exact, 1e-12)
 
 
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_low_precision_adds_up_in_float32(dtype):
+    """Sums over 1,000 steps; in bfloat16 a running sum stops growing at 256 times its terms."""
+    problem = gradients.Problem(jr.gru, lambda params, h, y: jnp.mean((h - y) ** 2))
+    params = jr.gru.init(jax.random.key(0), 3, 4, dtype=dtype)
+    args = params, jnp.zeros(4, dtype), random_like(jnp.zeros((1000, 3), dtype)), jnp.full(1000, 0.5, dtype)
+    value, exact = gradients.bptt(problem, *jax.tree.map(lambda a: a.astype(jnp.float64), args))
+    for algorithm in (
+        functools.partial(gradients.bptt, memory="revolve"),
+        functools.partial(gradients.tbptt, k1=50, k2=100),
+        gradients.rtrl,
+    ):
+        ours, grads = algorithm(problem, *args)
+        assert {ours.dtype, *(leaf.dtype for leaf in jax.tree.leaves(grads))} == {jnp.dtype(dtype)}
+        np.testing.assert_allclose(float(ours), float(value), rtol=0.01)
+        assert differ(jax.tree.map(lambda a: a.astype(float), grads), exact) < 0.05
+
+
 def test_a_reservoir():
     """A step without parameters: the read-out's gradient is all there is."""
     weights = jr.rnn.init(jax.random.key(0), 3, 4, dtype=jnp.float64)
@@ -210,7 +229,7 @@ def test_state_gradients_are_those_of_the_rest_of_the_sequence():
     params = jr.lstm.init(jax.random.key(0), 2, 3, dtype=jnp.float64)
     state = jr.lstm.initial_state(params)
     xs, ys = (jax.random.normal(jax.random.key(k), (5, n), jnp.float64) for k, n in ((1, 2), (2, 3)))
-    at_h, at_c = gradients.state_gradients(
+    found = gradients.state_gradients(
         gradients.Problem(jr.lstm, lambda params, state, y: y @ state.h), params, state, xs, ys
     )
     states = [state]
@@ -226,8 +245,8 @@ def test_state_gradients_are_those_of_the_rest_of_the_sequence():
 
     for t in range(1, 6):
         exact = jax.grad(rest)(states[t], t)
-        np.testing.assert_allclose(at_h[t - 1], exact.h, rtol=1e-12, atol=1e-15)
-        np.testing.assert_allclose(at_c[t - 1], exact.c, rtol=1e-12, atol=1e-15)
+        np.testing.assert_allclose(found.h[t - 1], exact.h, rtol=1e-12, atol=1e-15)
+        np.testing.assert_allclose(found.c[t - 1], exact.c, rtol=1e-12, atol=1e-15)
 
 
 def test_no_retrace_on_a_second_call():

@@ -1,6 +1,7 @@
 """Norms of gradients at every state, against closed forms, perturbations that JAX differentiates, and Jacobians."""
 
 import functools
+import json
 import math
 import re
 import sys
@@ -329,3 +330,12 @@ def test_without_matplotlib(monkeypatch):
     assert "vanishing" in str(flow)
     with pytest.raises(ImportError, match=r"plot needs matplotlib: pip install 'jaxrnn\[experiments\]'"):
         flow.plot()
+
+
+def test_to_dict_is_json():
+    problem = gradients.Problem(lambda w, h, x: w * h + x, loss=lambda w, h, y: y * h)
+    flow = gradients.flow(problem, 0.9, 0.0, jnp.ones(5), jnp.ones(5))
+    read = json.loads(json.dumps(flow.to_dict()))
+    assert read["total"] == flow.total.tolist()
+    assert read["norms"] == {"state": flow.norms["state"].tolist()}
+    assert read["rate"] == flow.rate

@@ -89,7 +89,7 @@ def test_the_pattern_is_the_jacobians(name):
     flat, unflatten = ravel_pytree(arguments)
     jacobian = jax.jacrev(lambda flat: ravel_pytree(cell.step(*unflatten(flat)))[0])
     seen = sum(abs(jacobian(random_like(flat, seed))) for seed in range(3)) > 0
-    np.testing.assert_array_equal(jacobian_pattern(cell.step, *arguments).toarray(), seen)
+    np.testing.assert_array_equal(jacobian_pattern(cell.step, arguments).toarray(), seen)
 
 
 MASK = np.random.default_rng(0).random((6, 6)) < 0.3
@@ -141,7 +141,7 @@ def test_a_mask_makes_the_pattern_sparse(order):
     ],
 )
 def test_patterns_of_operations(function, expected):
-    pattern = jacobian_pattern(function, jnp.zeros(4, jnp.float64)).toarray()
+    pattern = jacobian_pattern(function, (jnp.zeros(4, jnp.float64),)).toarray()
     np.testing.assert_array_equal(pattern, np.asarray(expected, bool))
 
 

@@ -50,6 +50,17 @@ def test_equal_arguments_give_the_same_learner():
     problem, _ = make_problem("gru")
     for make, options in LEARNERS.values():
         assert make(problem, **options) is make(problem, **options)
+    assert gradients.online.snap(problem) is gradients.online.snap(problem, order=1)
+
+
+def test_learners_check_what_they_begin_with_and_take_python_numbers():
+    learner = gradients.online.rtrl(gradients.Problem(lambda w, h, x: w * h + x, lambda w, h, y: y * h))
+    with pytest.raises(TypeError, match="params has dtype int"):
+        learner.init(jnp.arange(3), 0.0, 1.0)
+    carry = learner.init(3.0, 0.0, 1.0)
+    for _ in range(3):
+        carry, value, gradient = learner.update(3.0, carry, 1.0, 1.0)
+    assert (float(value), float(gradient)) == (13.0, 7.0)  # h_3 = w² + w + 1
 
 
 def test_rtrl_on_a_stream_keeps_its_influence_while_the_parameters_change():

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
-import jaxrnn as jr
 from jaxrnn import gradients
 from jaxrnn.gradients import _uoro
 
@@ -92,7 +91,7 @@ def test_a_uoro_without_its_last_signs_is_found_out(monkeypatch):
     """The term of the present step, dropped from one of the two vectors."""
     monkeypatch.setattr(_uoro, "_joined", lambda pushed, right, signs, immediate: (pushed + signs, right))
     problem, args = small_problem()
-    gradients.online.uoro.cache_clear()
+    gradients.online._uoro_learner.cache_clear()
     exact = gradients.bptt(problem, *args)[1]
     scores, _ = z_scores(lambda key: gradients.uoro(problem, *args, key=key, samples=3)[1], exact, 2_000)
     jax.clear_caches()
@@ -128,4 +127,3 @@ def test_keys_decide():
     assert_close(first, again, 0)
     assert not np.allclose(first["cell"].weight_hh, other["cell"].weight_hh)
     assert_close(first["out"], gradients.bptt(problem, *args)[1]["out"], 1e-12)  # the read-out's gradient is exact
-    assert jr.lstm is problem.step
