@@ -4,7 +4,7 @@ Each element of each intermediate array gets the set of input elements whose tan
 only move elements are run on the elements' numbers; elementwise ones, sums and products of matrices unite the sets; of
 whatever else there is, loops included, every output is taken to depend on all inputs. Products with constant zeros, as
 of a mask on a weight, depend on nothing. So the pattern may hold too many entries, never too few. A function that holds
-a `custom_vjp` has no tangent: its own jaxpr is looked at then, where a custom derivative's result depends on all inputs.
+a `custom_vjp` has no tangent: its own jaxpr is looked at then, and of a custom derivative all depends on all inputs.
 """
 
 import functools
