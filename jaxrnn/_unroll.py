@@ -141,9 +141,11 @@ def _unroll(
     active = None if lengths is None else _active(lengths, xs.shape[0])
     xs = masked(active, xs)  # so that padding of NaN or inf reaches no gradient
     parts = parts_of(cell, params, state, xs)
-    # A custom_jvp cannot close over values that an outer transformation traces.
-    closed_over = jax.make_jaxpr(functools.partial(_checked_step, cell))(params, state, xs[0]).consts
-    if parts is None or not all(map(is_concrete, closed_over)):
+    if parts is not None:
+        closed_over = jax.make_jaxpr(functools.partial(_checked_step, cell))(params, state, xs[0]).consts
+        if not all(map(is_concrete, closed_over)):
+            parts = None  # a custom_jvp cannot close over values that an outer transformation traces
+    if parts is None:
         run = functools.partial(_scan_steps, cell, params, reverse=reverse, return_states=return_states)
     else:
         run = functools.partial(_recurrence.scan, parts, params, reverse=reverse, return_states=return_states)
