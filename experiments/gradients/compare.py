@@ -21,8 +21,8 @@ from jaxrnn import gradients
 from .. import _run
 from . import compare_picture
 from .command import Subparsers, add_parser
+from .networks import CELLS
 
-CELLS = {"rnn": jr.rnn, "gru": jr.gru, "lstm": jr.lstm}
 DELAYS = {3: 1.0, 12: 0.5}
 LEARNING_RATE = 3e-3
 UPDATES = 3000

@@ -14,8 +14,8 @@ from jax.typing import ArrayLike
 import jaxrnn as jr
 
 from .longterm_tasks import TASKS, Task
+from .networks import CELLS
 
-CELLS = {"rnn": jr.rnn, "gru": jr.gru, "lstm": jr.lstm}
 LEARNING_RATES = {"rnn": 0.002, "gru": 0.01, "lstm": 0.01}
 MAX_NORM = 1.0  # of the gradient, where it is clipped
 HELD_OUT = 1000  # fresh sequences at each check

@@ -6,12 +6,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array, lax
+from jax import Array
 from jax.typing import ArrayLike
 
 from .._cell import Params, State, as_step
 from .._checks import is_concrete
-from ._problem import Problem, check_parts, check_problem, check_sequences, checked_loss, first, split
+from ._bptt import total_loss
+from ._problem import Problem, at, check_parts, check_problem, check_sequences, split, steps_of
 
 
 def artbp(
@@ -64,22 +65,19 @@ def _artbp(
     problem: Problem, params: Params, state: State, xs: Any, ys: Any, key: Array, cut: ArrayLike
 ) -> tuple[Array, Params]:
     """At module level, so that an eager call traces once."""
-    check_parts(problem, params, state, first(xs))
-    cut = jnp.broadcast_to(jnp.asarray(cut, jnp.result_type(float)), len(jax.tree.leaves((xs, ys))[0]) - 1)
+    check_parts(problem, params, state, at(xs, 0))
+    cut = jnp.broadcast_to(jnp.asarray(cut, jnp.result_type(float)), steps_of(xs, ys) - 1)
     kept = jax.random.bernoulli(key, 1 - cut)
     weights = jnp.where(kept, 1 / (1 - cut), 0)
     weights = jnp.where((cut >= 0) & (cut < 1), weights, jnp.nan)  # a traced cut is not checked before
     weights = jnp.concatenate([jnp.ones(1, cut.dtype), weights])
 
-    def total(params: Params) -> Array:
-        def step(state: State, inputs: tuple[Any, Any, Array]) -> tuple[State, Array]:
-            x, y, weight = inputs
-            following = as_step(problem.step)(problem.select(params), _weighted(state, weight), x)
-            return following, checked_loss(problem, params, following, y)
+    def step(selected: Params, state: State, inputs: tuple[Any, Array]) -> State:
+        x, weight = inputs
+        return as_step(problem.step)(selected, _weighted(state, weight), x)
 
-        return jnp.sum(lax.scan(step, state, (xs, ys, weights))[1])
-
-    return jax.value_and_grad(total)(params)
+    cut_problem = problem._replace(step=step)
+    return jax.value_and_grad(lambda params: total_loss(cut_problem, params, state, (xs, weights), ys))(params)
 
 
 def _weighted(state: State, weight: Array) -> State:

@@ -14,13 +14,15 @@ from .._unroll import run_segments, square_root, unroll
 from ._problem import (
     Problem,
     add_up,
+    at,
     check_parts,
     check_problem,
     check_sequences,
     checked_loss,
-    first,
     narrowed,
     split,
+    steps_of,
+    with_recurrent,
     zero_sums,
 )
 from ._revolve import default_snapshots, schedule
@@ -99,7 +101,7 @@ def _bptt(
     problem: Problem, memory: Memory | int, params: Params, state: State, xs: Any, ys: Any
 ) -> tuple[Array, Params]:
     """At module level, so that an eager call traces once."""
-    check_parts(problem, params, state, first(xs))
+    check_parts(problem, params, state, at(xs, 0))
     if isinstance(memory, int):
         return _revolve(problem, memory, params, state, xs, ys)
     total = functools.partial(total_loss, problem, state=state, xs=xs, ys=ys, sqrt=memory == "sqrt")
@@ -114,7 +116,7 @@ def total_loss(problem: Problem, params: Params, state: State, xs: Any, ys: Any,
 
     if not sqrt:
         return jnp.sum(run(state, (xs, ys))[1])
-    segment = square_root(len(jax.tree.leaves((xs, ys))[0]))
+    segment = square_root(steps_of(xs, ys))
     return jnp.sum(run_segments(run, state, (xs, ys), segment, reverse=False)[1])
 
 
@@ -140,43 +142,41 @@ def _is_in_parts(cell: Cell, params: Params, state: State, xs: Any) -> bool:
 
 def _revolve(problem: Problem, snapshots: int, params: Params, state: State, xs: Any, ys: Any) -> tuple[Array, Params]:
     """Snapshots in slots, the next one to the present step loaded and run forward to it; then one step backward."""
-    steps = len(jax.tree.leaves((xs, ys))[0])
+    steps = steps_of(xs, ys)
     plan = schedule(steps, snapshots)
     selected, stores = problem.select(params), jnp.asarray(plan.stores)
+    weights, with_weights = split(selected)
 
     def forward(index: Array, carry: tuple[Any, State, Array]) -> tuple[Any, State, Array]:
         slots, state, time = carry
         slot = stores[index]
         slots = _store(slots, state, slot)
-        return slots, as_step(problem.step)(selected, state, _at(xs, time)), time + 1
+        return slots, as_step(problem.step)(selected, state, at(xs, time)), time + 1
 
     def backward(
-        carry: tuple[Any, list[Array], Params, Array], row: tuple[Array, ...]
-    ) -> tuple[tuple[Any, list[Array], Params, Array], None]:
-        slots, cotangent, grads, total = carry
+        carry: tuple[Any, list[Array], tuple], row: tuple[Array, ...]
+    ) -> tuple[tuple[Any, list[Array], tuple], None]:
+        slots, cotangent, sums = carry
         load, position, begin, end = row
-        slots, state, time = lax.fori_loop(begin, end, forward, (slots, _at(slots, load), position))
+        slots, state, time = lax.fori_loop(begin, end, forward, (slots, at(slots, load), position))
         reals, with_reals = split(state)
 
-        def step_and_loss(params: Params, reals: list[Array]) -> tuple[list[Array], Array]:
-            following = as_step(problem.step)(problem.select(params), with_reals(reals), _at(xs, time))
-            return split(following)[0], checked_loss(problem, params, following, _at(ys, time))
+        def step_and_loss(params: Params, weights: list[Array], reals: list[Array]) -> tuple[list[Array], Array]:
+            following = as_step(problem.step)(with_weights(weights), with_reals(reals), at(xs, time))
+            return split(following)[0], checked_loss(problem, params, following, at(ys, time))
 
-        (_, value), pull = jax.vjp(step_and_loss, params, reals)
-        more, cotangent = pull((cotangent, jnp.ones_like(value)))
-        return (slots, cotangent, *add_up((grads, total), (more, value))), None
+        (_, value), pull = jax.vjp(step_and_loss, params, weights, reals)
+        direct, recurrent, cotangent = pull((cotangent, jnp.ones_like(value)))
+        return (slots, cotangent, add_up(sums, (value, direct, recurrent))), None
 
-    value = jax.eval_shape(functools.partial(checked_loss, problem), params, state, _at(ys, 0))
+    value = jax.eval_shape(functools.partial(checked_loss, problem), params, state, at(ys, 0))
     slots = jax.tree.map(lambda a: jnp.broadcast_to(a, (snapshots, *a.shape)), state)
     cotangent = jax.tree.map(jnp.zeros_like, split(state)[0])
-    start = (slots, cotangent, *zero_sums((params, jnp.zeros_like(value))))
+    start = (slots, cotangent, zero_sums((jnp.zeros_like(value), params, weights)))
     rows = tuple(jnp.asarray(column) for column in (plan.load, plan.position, plan.begin, plan.end))
-    (_, _, grads, total), _ = lax.scan(backward, start, rows)
-    return narrowed((total, grads), (value, params))
-
-
-def _at(tree: Any, index: Array | int) -> Any:
-    return jax.tree.map(lambda a: a[index], tree)
+    (_, _, sums), _ = lax.scan(backward, start, rows)
+    total, direct, recurrent = narrowed(sums, (value, params, weights))
+    return total, with_recurrent(problem, params, direct, recurrent)
 
 
 def _store(slots: Any, state: State, slot: Array) -> Any:

@@ -12,9 +12,9 @@ import numpy as np
 from jax import Array, lax
 
 from .._cell import Cell, Params, State, Step, as_step
-from .._checks import describe, dtype_of, is_concrete
+from .._checks import describe, dtype_of
 from ._bptt import bptt
-from ._problem import Problem, check_differentiable, check_sequences, is_real, split
+from ._problem import Problem, at, check_differentiable, check_sequences, concrete, is_real, split
 from ._sequence import rtrl
 
 DTYPES = (jnp.bfloat16, jnp.float32, jnp.float64)
@@ -92,10 +92,10 @@ def check_gradient(step: Cell | Step, params: Params, state: State, xs: Any) -> 
     as_step(step)
     check_sequences(xs, None)
     check_differentiable(params, state)
-    if not all(map(is_concrete, jax.tree.leaves((params, state, xs)))):
-        raise TypeError(
-            "check_gradient compares numbers, which are not known inside a jitted function: call it outside"
-        )
+    concrete(
+        (params, state, xs),
+        "check_gradient compares numbers, which are not known inside a jitted function: call it outside",
+    )
     findings = {dtype: _dtype_findings(step, params, state, xs, dtype) for dtype in DTYPES}
     if not findings[jnp.float64]:  # or there is no sequence to run
         findings["numbers"] = _number_findings(step, params, state, xs)
@@ -135,7 +135,7 @@ def _dtype_findings(step: Cell | Step, params: Params, state: State, xs: Any, dt
     with jax.enable_x64(dtype == jnp.float64 or jax.config.read("jax_enable_x64")):
         params, state, xs = _converted((params, state, xs), dtype)
         try:
-            following = jax.eval_shape(as_step(step), params, state, jax.tree.map(lambda a: a[0], xs))
+            following = jax.eval_shape(as_step(step), params, state, at(xs, 0))
         except Exception as error:
             return [f"{check} the step raises {_raised(error)}"]
         if jax.tree.structure(following) != jax.tree.structure(state):

@@ -13,11 +13,11 @@ import numpy as np
 from jax import Array, lax
 
 from .._cell import Params, State
-from .._checks import check_int, check_tree_like, describe, dtype_of, is_concrete
+from .._checks import check_int, check_tree_like, describe, dtype_of
 from ._bptt import bptt
 from ._compare_report import Agreement, Comparison, Cost, Measured
 from ._norms import nonzero, norm, unit
-from ._problem import Problem, check_problem, check_sequences, ravel
+from ._problem import Problem, check_problem, check_sequences, concrete, ravel
 
 _ARGUMENTS = ("problem", "params", "state", "xs", "ys")
 _SECONDS, _CALLS = 0.3, range(3, 30)  # a call is timed again for this long, so many times
@@ -71,7 +71,10 @@ def compare(
     steps = check_sequences(xs, ys)
     check_int("repeats", repeats)
     stochastic = _check_algorithms(algorithms, key)
-    args = jax.tree.map(_concrete, (params, state, xs, ys))
+    args = concrete(
+        (params, state, xs, ys),
+        "compare measures time and counts draws, so it needs values: it cannot run inside jax.jit",
+    )
     (_, exact), cost = _measure(functools.partial(bptt, problem), *args)
     vector, names = _flat(exact), _names(exact)
     measured = {}
@@ -114,12 +117,6 @@ def _is_stochastic(name: Any, algorithm: Any) -> bool:
 def _is_unbound(parameter: inspect.Parameter) -> bool:
     """`functools.partial` shows what it binds as a default."""
     return parameter.default is None or parameter.default is inspect.Parameter.empty
-
-
-def _concrete(leaf: Any) -> Array:
-    if not is_concrete(leaf):
-        raise TypeError("compare measures time and counts draws, so it needs values: it cannot run inside jax.jit")
-    return jnp.asarray(leaf)
 
 
 def _call(

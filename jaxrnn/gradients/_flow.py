@@ -10,21 +10,22 @@ import numpy as np
 from jax import Array, lax
 
 from .._cell import Params, State, as_step
-from .._checks import is_concrete
 from .._rnn import rnn, rnn_relu
 from ._flow_report import Flow, rate_of
 from ._norms import nonzero, norm
 from ._problem import (
     Problem,
+    at,
     check_parts,
     check_problem,
     check_sequences,
-    first,
+    concrete,
     is_real,
     local_step,
     loss_gradient,
     ravel,
     split,
+    steps_of,
     unravel,
 )
 
@@ -73,7 +74,7 @@ def flow(problem: Problem, params: Params, state: State, xs: Any, ys: Any) -> Fl
     """
     check_problem(problem)
     steps = check_sequences(xs, ys)
-    args = jax.tree.map(_concrete, (params, state, xs, ys))
+    args = concrete((params, state, xs, ys), "flow reports on values: it cannot run inside jax.jit")
     stride = -(-steps // MAP)
     found = jax.tree.map(np.asarray, _flow(problem, stride, *args))
     of = "weight_hh" if problem.step in (rnn, rnn_relu) else "jacobian"
@@ -81,12 +82,6 @@ def flow(problem: Problem, params: Params, state: State, xs: Any, ys: Any) -> Fl
     norms = dict(zip(_paths(state), found.norms.T, strict=True))
     rate = rate_of(times, found.map)
     return Flow(found.total, norms, times, found.map, rate, float(found.omega), float(found.bound), of)
-
-
-def _concrete(leaf: Any) -> Array:
-    if not is_concrete(leaf):
-        raise TypeError("flow reports on values: it cannot run inside jax.jit")
-    return jnp.asarray(leaf)
 
 
 def _paths(state: State) -> list[str]:
@@ -108,13 +103,13 @@ class _Found(NamedTuple):
 @functools.partial(jax.jit, static_argnames=("problem", "stride"))
 def _flow(problem: Problem, stride: int, params: Params, state: State, xs: Any, ys: Any) -> _Found:
     """At module level, so that a second call does not trace again."""
-    check_parts(problem, params, state, first(xs))
+    check_parts(problem, params, state, at(xs, 0))
 
     def forward(state: State, x: Any) -> tuple[State, tuple[State, State]]:
         following = as_step(problem.step)(problem.select(params), state, x)
         return following, (state, following)
 
-    _, (before, after) = lax.scan(forward, state, xs, length=len(jax.tree.leaves((xs, ys))[0]))
+    _, (before, after) = lax.scan(forward, state, xs, length=steps_of(xs, ys))
     norms, total, omega = _totals(problem, params, before, after, xs, ys)
     by_loss = _map(problem, stride, params, before, after, xs, ys)
     return _Found(norms, total, omega, by_loss, _bound(problem, params, before, xs))
@@ -150,7 +145,7 @@ def _pull(problem: Problem, params: Params, state: State, x: Any) -> Any:
 
 def _map(problem: Problem, stride: int, params: Params, before: State, after: State, xs: Any, ys: Any) -> Array:
     """|dL_t/ds_k| for every stride-th t (rows) and k (columns), back from T; 0 for k > t."""
-    steps = len(jax.tree.leaves(after)[0])
+    steps = steps_of(after)
     first, rows = (steps - 1) % stride, -(-steps // stride)
     sampled_states, sampled_ys = jax.tree.map(lambda a: a[first::stride], (after, ys))
     direct = jax.vmap(lambda state, y: loss_gradient(problem, params, state, y)[2])(sampled_states, sampled_ys)
@@ -185,7 +180,7 @@ def _bound(problem: Problem, params: Params, before: State, xs: Any) -> Array:
     def larger(largest: Array, inputs: tuple[State, Any]) -> tuple[Array, None]:
         return jnp.maximum(largest, _jacobian_norm(problem, params, *inputs)), None
 
-    dtype = ravel(jax.tree.map(lambda a: a[0], split(before)[0])).dtype
+    dtype = ravel(at(split(before)[0], 0)).dtype
     return lax.scan(larger, jnp.zeros((), dtype), (before, xs))[0]
 
 

@@ -19,6 +19,7 @@ import numpy as np
 import scipy.sparse as sp
 from jax import Array
 
+from .._affine import Parts
 from .._cell import Params, State
 from ._problem import Problem, local_step, loss_gradient, ravel, real_shapes, unravel, wide_dtype, with_recurrent
 from ._sparsity import Pattern, jacobian_pattern
@@ -35,6 +36,7 @@ class Blocks(NamedTuple):
 class Layout(NamedTuple):
     """Where things are, for one step function and its shapes."""
 
+    parts: Parts | None  # of the step, if ∂s_t/∂s_{t-1} follows from them
     blocks: tuple[Blocks, ...]  # J is stored as a vector, blocks one after the other
     size: int  # of that vector
     seeds: np.ndarray  # (C, n): which rows of I each of C vector-Jacobian products adds up
@@ -72,11 +74,10 @@ def influence_update(
     function, weights, reals = local_step(problem, params, carry.state, x)
     _, pull, following = jax.vjp(function, weights, reals, has_aux=True)
 
-    parts = diagonal_parts(problem, params, carry.state, x)
-    if parts is None:
+    if layout.parts is None:
         onward = transition(lambda cotangent: pull(cotangent)[1], reals)
     else:
-        onward = transition_by_parts(parts, problem.select(params), carry.state, x)
+        onward = transition_by_parts(layout.parts, problem.select(params), carry.state, x)
     dtype = carry.influence.dtype
     onward, seeds = (jnp.asarray(a, dtype) for a in (onward, layout.seeds))
     immediate = jax.vmap(lambda seed: ravel(pull(unravel(seed, reals))[0], dtype))(seeds)
@@ -151,7 +152,8 @@ def _layout(problem: Problem, order: int | None, leaves: tuple[Any, ...], struct
     pattern = sp.csc_array(jacobian_pattern(step, (weights, reals), (params, state, x)))
     parameters, n = (sum(a.size for a in leaves) for leaves in (weights, reals))
     immediate, onward = pattern[:, :parameters], pattern[:, parameters : parameters + n]
-    return make_layout(immediate, None if order is None else _reached(immediate, onward, order))
+    kept = None if order is None else _reached(immediate, onward, order)
+    return _arranged(diagonal_parts(problem, params, state, x), immediate, kept)
 
 
 def _reached(immediate: Pattern, onward: Pattern, order: int) -> Pattern:
@@ -165,7 +167,7 @@ def _reached(immediate: Pattern, onward: Pattern, order: int) -> Pattern:
     return reached
 
 
-def make_layout(immediate: Pattern, kept: Pattern | None) -> Layout:
+def _arranged(parts: Parts | None, immediate: Pattern, kept: Pattern | None) -> Layout:
     """The layout for the pattern of I, (n, P), and for that of what is kept of J, None for all of it."""
     n, parameters = immediate.shape
     groups = [(np.arange(n), np.arange(parameters))] if kept is None else _columns_alike(kept)
@@ -189,7 +191,7 @@ def make_layout(immediate: Pattern, kept: Pattern | None) -> Layout:
     targets = np.full((len(seeds), parameters), size)
     targets[colours[row], column] = first[column] + rank[block_of[column], row] * stride[column]
     return Layout(
-        tuple(blocks), size, seeds, targets.astype(np.int32), _sources(targets, size), gather.astype(np.int32)
+        parts, tuple(blocks), size, seeds, targets.astype(np.int32), _sources(targets, size), gather.astype(np.int32)
     )
 
 

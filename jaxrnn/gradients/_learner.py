@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from .._cell import Params, State
-from ._problem import Problem, add_up, check_parts, check_sequences, first, narrowed, zero_sums
+from ._problem import add_up, at, check_sequences, narrowed, zero_sums
 
 
 class Learner(NamedTuple):
@@ -29,27 +29,26 @@ class Learner(NamedTuple):
 
 
 def sequence_gradient(
-    learner: Learner, problem: Problem, params: Params, state: State, xs: Any, ys: Any, key: Array | None = None
+    learner: Learner, params: Params, state: State, xs: Any, ys: Any, key: Array | None = None
 ) -> tuple[Array, Params]:
     """The sum of what the learner gives over a sequence, for parameters that stay as they are."""
     check_sequences(xs, ys)
-    return _sequence_gradient(learner, problem, params, state, xs, ys, key)
+    return _sequence_gradient(learner, params, state, xs, ys, key)
 
 
-@functools.partial(jax.jit, static_argnames=("learner", "problem"))
+@functools.partial(jax.jit, static_argnames="learner")
 def _sequence_gradient(
-    learner: Learner, problem: Problem, params: Params, state: State, xs: Any, ys: Any, key: Array | None
+    learner: Learner, params: Params, state: State, xs: Any, ys: Any, key: Array | None
 ) -> tuple[Array, Params]:
     """At module level, so that an eager call traces once."""
-    check_parts(problem, params, state, first(xs))
 
     def update(carry: tuple[Any, Array, Params], inputs: tuple[Any, Any]) -> tuple[tuple[Any, Array, Params], None]:
         inner, total, sums = carry
         inner, value, grads = learner.update(params, inner, *inputs)
         return (inner, *add_up((total, sums), (value, grads))), None
 
-    start = learner.init(params, state, first(xs), key)
-    _, value, _ = jax.eval_shape(learner.update, params, start, first(xs), first(ys))
+    start = learner.init(params, state, at(xs, 0), key)
+    _, value, _ = jax.eval_shape(learner.update, params, start, at(xs, 0), at(ys, 0))
     (end, total, sums), _ = lax.scan(update, (start, *zero_sums((jnp.zeros_like(value), params))), (xs, ys))
     if learner.rest is not None:
         sums = add_up(sums, learner.rest(params, end))

@@ -10,7 +10,7 @@ from jax import Array
 
 from .._affine import widened
 from .._cell import Cell, Params, State, Step, as_step
-from .._checks import check_tree_like, describe, dtype_of
+from .._checks import check_tree_like, describe, dtype_of, is_concrete
 
 
 def _itself(params: Params) -> Params:
@@ -94,9 +94,14 @@ def check_parts(problem: Problem, params: Params, state: State, x: Any) -> None:
     jax.eval_shape(step, params, state, x)
 
 
-def first(xs: Any) -> Any:
-    """The first of a sequence."""
-    return jax.tree.map(lambda a: a[0], xs)
+def at(sequence: Any, index: Array | int) -> Any:
+    """One entry of a sequence, time first."""
+    return jax.tree.map(lambda a: a[index], sequence)
+
+
+def steps_of(*sequences: Any) -> int:
+    """T, of sequences that have been checked."""
+    return len(jax.tree.leaves(sequences)[0])
 
 
 def check_differentiable(params: Params, state: State) -> None:
@@ -107,6 +112,13 @@ def check_differentiable(params: Params, state: State) -> None:
             raise TypeError(f"params{name} has dtype {dtype_of(leaf)}: only real floating-point can be differentiated")
     if not any(map(is_real, jax.tree.leaves(state))):
         raise TypeError(f"state must have a floating-point leaf, got {describe(state)}")
+
+
+def concrete(tree: Any, reason: str) -> Any:
+    """The tree with JAX's arrays for leaves, whose values are known; `reason` says why they must be."""
+    if not all(map(is_concrete, jax.tree.leaves(tree))):
+        raise TypeError(reason)
+    return jax.tree.map(jnp.asarray, tree)
 
 
 def is_real(leaf: Any) -> bool:
@@ -203,6 +215,5 @@ def checked_loss(problem: Problem, params: Params, state: State, y: Any) -> Arra
 
 def with_recurrent(problem: Problem, params: Params, direct: Params, weights: list[Array]) -> Params:
     """The direct gradient plus that of the reals of select(params)."""
-    selected, pull = jax.vjp(lambda params: split(problem.select(params))[0], params)
-    del selected
+    _, pull = jax.vjp(lambda params: split(problem.select(params))[0], params)
     return jax.tree.map(operator.add, direct, pull(weights)[0])

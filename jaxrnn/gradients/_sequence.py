@@ -47,7 +47,7 @@ def tbptt(
     check_truncation(k1, k2)
     steps = check_sequences(xs, ys)
     learner = online.tbptt(problem, k1=min(k1, steps), k2=min(k2, steps))
-    return sequence_gradient(learner, problem, params, state, xs, ys)
+    return sequence_gradient(learner, params, state, xs, ys)
 
 
 def rtrl(
@@ -83,7 +83,7 @@ def rtrl(
     (13.0, 7.0)
     """
     learner = online.rtrl(problem, budget=budget)
-    return sequence_gradient(learner, problem, params, state, xs, ys)
+    return sequence_gradient(learner, params, state, xs, ys)
 
 
 def snap(
@@ -122,7 +122,7 @@ def snap(
     (8, 8)
     """
     learner = online.snap(problem, order=order, budget=budget)
-    return sequence_gradient(learner, problem, params, state, xs, ys)
+    return sequence_gradient(learner, params, state, xs, ys)
 
 
 def uoro(
@@ -161,4 +161,4 @@ def uoro(
     (8, 8)
     """
     learner = online.uoro(problem, samples=samples)
-    return sequence_gradient(learner, problem, params, state, xs, ys, key)
+    return sequence_gradient(learner, params, state, xs, ys, key)

@@ -6,10 +6,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 
 from .._cell import Params, State, as_step
-from ._problem import Problem, check_parts, check_problem, check_sequences, checked_loss, first, is_real, split
+from ._bptt import total_loss
+from ._problem import Problem, at, check_parts, check_problem, check_sequences, is_real, split, steps_of
 
 
 def state_gradients(problem: Problem, params: Params, state: State, xs: Any, ys: Any) -> State:
@@ -43,17 +44,14 @@ def state_gradients(problem: Problem, params: Params, state: State, xs: Any, ys:
 @functools.partial(jax.jit, static_argnames="problem")
 def _state_gradients(problem: Problem, params: Params, state: State, xs: Any, ys: Any) -> State:
     """At module level, so that an eager call traces once."""
-    check_parts(problem, params, state, first(xs))
+    check_parts(problem, params, state, at(xs, 0))
 
-    def total(perturbations: list[Array]) -> Array:
-        def step(state: State, inputs: tuple[Any, Any, list[Array]]) -> tuple[State, Array]:
-            x, y, perturbation = inputs
-            reals, rebuild = split(as_step(problem.step)(problem.select(params), state, x))
-            following = rebuild(jax.tree.map(operator.add, reals, perturbation))
-            return following, checked_loss(problem, params, following, y)
+    def step(selected: Params, state: State, inputs: tuple[Any, list[Array]]) -> State:
+        x, perturbation = inputs
+        reals, rebuild = split(as_step(problem.step)(selected, state, x))
+        return rebuild(jax.tree.map(operator.add, reals, perturbation))
 
-        return jnp.sum(lax.scan(step, state, (xs, ys, perturbations))[1])
-
-    steps = len(jax.tree.leaves((xs, ys))[0])
-    found = iter(jax.grad(total)([jnp.zeros((steps, *a.shape), a.dtype) for a in split(state)[0]]))
+    perturbed = problem._replace(step=step)
+    zeros = [jnp.zeros((steps_of(xs, ys), *a.shape), a.dtype) for a in split(state)[0]]
+    found = iter(jax.grad(lambda perturbations: total_loss(perturbed, params, state, (xs, perturbations), ys))(zeros))
     return jax.tree.map(lambda a: next(found) if is_real(a) else None, state)

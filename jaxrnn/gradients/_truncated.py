@@ -9,7 +9,7 @@ from jax import Array, lax
 
 from .._cell import Params, State
 from .._checks import check_int
-from ._problem import Problem, add_up, local_step, loss_gradient, narrowed, split, with_recurrent, zero_sums
+from ._problem import Problem, add_up, local_step, loss_gradient, narrowed, split, steps_of, with_recurrent, zero_sums
 
 
 class TBPTTCarry(NamedTuple):
@@ -79,7 +79,7 @@ def tbptt_rest(problem: Problem, params: Params, carry: TBPTTCarry) -> Params:
 
 def _propagate(problem: Problem, params: Params, carry: TBPTTCarry) -> list[Array]:
     """Σ λ_t ∂s_t/∂θ over the ring, from the newest step to the oldest."""
-    k2 = len(jax.tree.leaves(carry.states)[0])
+    k2 = steps_of(carry.states)
 
     def back(inner: tuple[list[Array], list[Array]], age: Array) -> tuple[tuple[list[Array], list[Array]], None]:
         cotangent, sums = inner
