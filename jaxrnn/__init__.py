@@ -11,28 +11,30 @@ All of it is made for `jax.jit`, `jax.grad`, `jax.vmap` and the rest of JAX's tr
 (5, 2, 8)
 """
 
-from ._affine import AffineParams as AffineParams
-from ._affine import affine_cell as affine_cell
-from ._cell import Cell as Cell
-from ._embedding import Embedding as Embedding
-from ._generate import generate as generate
-from ._gru import gru as gru
-from ._linear import Linear as Linear
-from ._lstm import LSTMParams as LSTMParams
-from ._lstm import LSTMState as LSTMState
-from ._lstm import lstm as lstm
-from ._networks import GRU as GRU
-from ._networks import LSTM as LSTM
-from ._networks import RNN as RNN
-from ._rnn import rnn as rnn
-from ._rnn import rnn_relu as rnn_relu
-from ._stack import stack as stack
-from ._unroll import unroll as unroll
+from ._cells.affine import AffineParams as AffineParams
+from ._cells.affine import affine_cell as affine_cell
+from ._cells.gru import gru as gru
+from ._cells.lstm import LSTMParams as LSTMParams
+from ._cells.lstm import LSTMState as LSTMState
+from ._cells.lstm import lstm as lstm
+from ._cells.rnn import rnn as rnn
+from ._cells.rnn import rnn_relu as rnn_relu
+from ._cells.stack import stack as stack
+from ._core.cell import Affine as Affine
+from ._core.cell import Cell as Cell
+from ._layers.embedding import Embedding as Embedding
+from ._layers.linear import Linear as Linear
+from ._layers.networks import GRU as GRU
+from ._layers.networks import LSTM as LSTM
+from ._layers.networks import RNN as RNN
+from ._scan.generate import generate as generate
+from ._scan.unroll import unroll as unroll
 
 __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "Affine",
     "AffineParams",
     "Cell",
     "Embedding",

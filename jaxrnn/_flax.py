@@ -10,13 +10,13 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
-from ._affine import AffineParams
-from ._cell import Cell, State
-from ._checks import check_array, check_bool, check_floating, check_tree_like, describe, dtype_of
-from ._lstm import LSTMState
-from ._networks import GRU, LSTM, RNN
-from ._rnn import rnn, rnn_relu
-from ._unroll import Checkpoint
+from ._cells.affine import AffineParams
+from ._cells.lstm import LSTMState
+from ._cells.rnn import rnn, rnn_relu
+from ._core.cell import Cell, State
+from ._core.checks import check_array, check_bool, check_floating, check_tree_like, describe, dtype_of
+from ._layers.networks import GRU, LSTM, RNN
+from ._scan.unroll import Checkpoint
 
 Network: TypeAlias = RNN | LSTM | GRU
 Carry: TypeAlias = Any  # Flax's word for a state: (c, h) for an LSTM, else the cell's own

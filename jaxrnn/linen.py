@@ -25,9 +25,10 @@ from flax import linen as nn
 from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
-from . import _networks
-from ._cell import Cell, check_cell
-from ._checks import check_int
+from ._cells.gru import gru
+from ._cells.lstm import lstm
+from ._core.cell import Cell, check_cell
+from ._core.checks import check_int
 from ._flax import (
     Carry,
     CellSpec,
@@ -40,10 +41,9 @@ from ._flax import (
     features_of,
     zeros,
 )
-from ._gru import gru
-from ._lstm import lstm
-from ._networks import param_shapes
-from ._unroll import Checkpoint
+from ._layers import networks as _networks
+from ._layers.networks import param_shapes
+from ._scan.unroll import Checkpoint
 
 
 class _Layer(nn.Module, kw_only=True):

@@ -28,13 +28,13 @@ from flax import nnx
 from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
-from . import _networks
-from ._cell import Cell, check_cell
-from ._checks import check_int
+from ._cells.gru import gru
+from ._cells.lstm import lstm
+from ._core.cell import Cell, check_cell
+from ._core.checks import check_int
 from ._flax import Carry, CellSpec, Initializer, Network, apply_network, check_dtypes, drops, elman_cell, zeros
-from ._gru import gru
-from ._lstm import lstm
-from ._unroll import Checkpoint
+from ._layers import networks as _networks
+from ._scan.unroll import Checkpoint
 
 _DROPOUT = "dropout"  # the name of the rng stream
 

@@ -85,7 +85,8 @@ def test_step_is_the_composition_of_its_parts(name):
     state, x = random_like(cell.initial_state(params, (2,))), jnp.ones((2, FEATURES))
     recurrent = jnp.einsum("br,gr->bg", cell.output(state), params.weight_hh)
     recurrent += jnp.broadcast_to(params.bias_hh, recurrent.shape)
-    composed = cell.gates(params, cell.project(params, x), recurrent, state)
+    affine = cell.affine
+    composed = affine.gates(params, *affine.merge(affine.project(params, x), recurrent), state)
     chex.assert_trees_all_close(composed, cell.step(params, state, x), rtol=1e-5)
 
 

@@ -1,4 +1,4 @@
-"""The scan of cells in parts gives what a scan of their step gives, in chunks, in all derivative modes."""
+"""The fast scan of affine cells gives what a scan of their step gives, in chunks, in all derivative modes."""
 
 import functools
 from typing import NamedTuple
@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 import jaxrnn as jr
-from jaxrnn import _recurrence
+from jaxrnn._scan import plan
 
 from .cell_table import make, random_like, stepped
 
 STEPS, BATCH, FEATURES = 5, 3, 3
-CELLS = ["rnn", "rnn_relu", "gru", "lstm", "lstm_proj", "no_bias", "minimal", "leaky", "parts"]
+CELLS = ["rnn", "rnn_relu", "gru", "lstm", "lstm_proj", "no_bias", "minimal", "leaky", "nonlinear"]
 
 
 class LeakyParams(NamedTuple):
@@ -37,14 +37,13 @@ def _leaky_gates(params, a, h):
 
 
 leaky = jr.affine_cell(_leaky_gates, blocks=1, merge=lambda z, r: (z + r,), init=_leaky_init)
-in_parts = jr.Cell(
-    jr.gru.init, jr.gru.initial_state, jr.gru.step, jr.gru.output, jr.gru.project, lambda *args: jr.gru.gates(*args)
-)
+nonlinear = jr.affine_cell(lambda params, a, h: h + jnp.tanh(a), blocks=1, merge=lambda z, r: (z + r,), output=jnp.sin)
+CUSTOM = {"leaky": leaky, "nonlinear": nonlinear}
 
 
 def cell_and_params(name, dtype):
-    if name in ("leaky", "parts"):
-        cell = leaky if name == "leaky" else in_parts
+    if name in CUSTOM:
+        cell = CUSTOM[name]
         return cell, cell.init(jax.random.key(0), FEATURES, 4, dtype=dtype)
     return make(name, dtype)
 
@@ -74,7 +73,7 @@ RAGGED_REVERSE = {"lengths": np.array([5, 2, 4], np.int32), "reverse": True, "re
 @pytest.fixture
 def chunks(monkeypatch):
     """Chunks of two steps, and a rest."""
-    monkeypatch.setattr(_recurrence, "_chunk_length", lambda *args: 2)
+    monkeypatch.setattr(plan, "affine", lambda *args, **facts: plan.AffineChunks(2, 2))
     jax.clear_caches()
     yield
     jax.clear_caches()
@@ -157,25 +156,6 @@ def test_bfloat16_gradients_add_up_in_float32(cell):
         return max(float(jnp.abs(a.astype(jnp.float32) - b).max() / jnp.abs(b).max()) for a, b in pairs)
 
     assert error(jr.unroll) <= 4 * 2**-8 < error(stepped)
-
-
-def test_parts_without_a_recurrent_bias_are_stepped():
-    """What has no `bias_hh` for the scan to add runs by its step."""
-
-    class Params(NamedTuple):
-        weight_ih: jax.Array
-        weight_hh: jax.Array
-
-    cell = jr.Cell(
-        init=lambda key, input_size, hidden_size: Params(jnp.ones((hidden_size, input_size)), jnp.eye(hidden_size)),
-        initial_state=lambda params, batch_shape=(): jnp.zeros((*batch_shape, len(params.weight_hh))),
-        step=lambda params, h, x: jnp.tanh(x @ params.weight_ih.T + h @ params.weight_hh.T),
-        output=lambda h: h,
-        project=lambda params, x: x @ params.weight_ih.T,
-        gates=lambda params, z, r, h: jnp.tanh(z + r),
-    )
-    params, xs = cell.init(None, 2, 3), jnp.ones((4, 2))
-    close(jr.unroll(cell, params, xs), stepped(cell, params, xs, cell.initial_state(params)), 1e-6)
 
 
 def test_merge_errors():

@@ -9,8 +9,8 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from .._cell import Params, State, as_step
-from .._checks import is_concrete
+from .._core.cell import Params, State, as_step
+from .._core.compat import is_concrete
 from ._bptt import total_loss
 from ._problem import Problem, at, check_parts, check_problem, check_sequences, split, steps_of
 

@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from .._affine import parts_of
-from .._cell import Cell, Params, State, as_step
-from .._checks import check_int
-from .._unroll import run_segments, square_root, unroll
+from .._core.cell import Cell, Params, State, as_step
+from .._core.checks import check_int
+from .._core.time import run_segments, square_root
+from .._scan.unroll import unroll
 from ._problem import (
     Problem,
     add_up,
@@ -123,7 +123,7 @@ def total_loss(problem: Problem, params: Params, state: State, xs: Any, ys: Any,
 def _losses(problem: Problem, params: Params, state: State, xs: Any, ys: Any) -> tuple[State, Array]:
     """The final state, and the loss at each time."""
     selected = problem.select(params)
-    if isinstance(problem.step, Cell) and _is_in_parts(problem.step, selected, state, xs):
+    if isinstance(problem.step, Cell) and _runs_whole(problem.step, xs):
         final, states = unroll(problem.step, selected, xs, state, return_states=True)
         return final, jax.vmap(functools.partial(checked_loss, problem, params))(states, ys)
 
@@ -135,9 +135,9 @@ def _losses(problem: Problem, params: Params, state: State, xs: Any, ys: Any) ->
     return lax.scan(step, state, (xs, ys))
 
 
-def _is_in_parts(cell: Cell, params: Params, state: State, xs: Any) -> bool:
-    """Whether `unroll` has a fast path for the cell, over xs (T, I)."""
-    return isinstance(xs, Array) and xs.ndim == 2 and parts_of(cell, params, state, xs) is not None
+def _runs_whole(cell: Cell, xs: Any) -> bool:
+    """Whether the cell has a way of its own to run a sequence, over xs (T, *input)."""
+    return cell.run is not None and isinstance(xs, Array) and xs.ndim == 1 + cell.input_ndim
 
 
 def _revolve(problem: Problem, snapshots: int, params: Params, state: State, xs: Any, ys: Any) -> tuple[Array, Params]:

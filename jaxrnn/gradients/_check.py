@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from .._cell import Cell, Params, State, Step, as_step
-from .._checks import describe, dtype_of
+from .._core.cell import Cell, Params, State, Step, as_step
+from .._core.checks import describe, dtype_of
 from ._bptt import bptt
 from ._problem import Problem, at, check_differentiable, check_sequences, concrete, is_real, split
 from ._sequence import rtrl
@@ -60,7 +60,7 @@ def check_gradient(step: Cell | Step, params: Params, state: State, xs: Any) -> 
       finite differences    (L(θ + εd) - L(θ - εd)) / 2ε with the vjp, along random d; of a leaf that is off, the worst
                             of at most 256 elements is named
       jvp against vjp       forward with reverse mode
-      parts                 of a `jr.Cell` that has them: `project` and `gates`, which `jr.unroll` runs, with `step`
+      run                   of a `jr.Cell` that has one, which `jr.unroll` uses: L by it with L by `step`
       RTRL against BPTT     of the parameters; left out, with a warning, above n P = 2²⁵ numbers
       batch                 `jax.vmap` of the step, and of a `jr.Cell` also a direct call, with a loop over examples
 
@@ -332,7 +332,7 @@ def _rtrl_findings(run: _Run) -> Iterator[str]:
     value, exact = bptt(problem, params, state, xs, run.ys)
     expected = _projection(None, run.states, run.ys)
     if not _agree(float(value), float(expected), EXACT * float(jnp.abs(expected)) + 1e-12):
-        yield f"parts: L is {value:.6g} by project and gates, {expected:.6g} by step, which must be their composition"
+        yield f"run: L is {value:.6g} by run, {expected:.6g} by step, which must have the same numbers"
         return
     _, forward = rtrl(problem, params, state, xs, run.ys, budget=BUDGET)
     for name, ours, theirs in zip(_leaf_names("params", params), *map(jax.tree.leaves, (forward, exact)), strict=True):

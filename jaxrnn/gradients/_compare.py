@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from .._cell import Params, State
-from .._checks import check_int, check_tree_like, describe, dtype_of
+from .._core.cell import Params, State
+from .._core.checks import check_int, check_tree_like, describe, dtype_of
 from ._bptt import bptt
 from ._compare_report import Agreement, Comparison, Cost, Measured
 from ._norms import nonzero, norm, unit

@@ -9,8 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from .._cell import Params, State, as_step
-from .._rnn import rnn, rnn_relu
+from .._core.cell import Cell, Params, State, as_step
 from ._flow_report import Flow, rate_of
 from ._norms import nonzero, norm
 from ._problem import (
@@ -45,10 +44,10 @@ def flow(problem: Problem, params: Params, state: State, xs: Any, ys: Any) -> Fl
     factor of more than 10, else "neither". The map of |dL_t/ds_k| has all times up to T = 1000, and of longer sequences
     every 2nd, 3rd, … one, back from T.
 
-    The bound is γ|W_hh|₂ for `jr.rnn` and `jr.rnn_relu`, γ = 1 being the largest slope of tanh and relu: below 1 it is
-    sufficient for vanishing, above 1 necessary for exploding. For any other step it is sup_t |∂s_t/∂s_{t-1}|₂ along
-    this sequence, of the flattened state, of which no Jacobian is formed: exact up to 32 numbers in the state, above
-    that by 32 steps of Golub and Kahan, from below.
+    The bound is γ|W_hh|₂ for cells that declare a slope γ, as `jr.rnn` and `jr.rnn_relu` do, 1 for tanh and relu: below
+    1 it is sufficient for vanishing, above 1 necessary for exploding. For any other step it is sup_t |∂s_t/∂s_{t-1}|₂
+    along this sequence, of the flattened state, of which no Jacobian is formed: exact up to 32 numbers in the state,
+    above that by 32 steps of Golub and Kahan, from below.
 
     States are kept for all times; each loss of the map is propagated by itself, all side by side: time and memory are
     those of a batch of as many. The step is a `jr.Cell` or a function, and is called as it is.
@@ -77,7 +76,7 @@ def flow(problem: Problem, params: Params, state: State, xs: Any, ys: Any) -> Fl
     args = concrete((params, state, xs, ys), "flow reports on values: it cannot run inside jax.jit")
     stride = -(-steps // MAP)
     found = jax.tree.map(np.asarray, _flow(problem, stride, *args))
-    of = "weight_hh" if problem.step in (rnn, rnn_relu) else "jacobian"
+    of = "jacobian" if _slope(problem) is None else "weight_hh"
     times = np.arange(steps, 0, -stride)[::-1]
     norms = dict(zip(_paths(state), found.norms.T, strict=True))
     rate = rate_of(times, found.map)
@@ -172,10 +171,16 @@ def _row_norms(cotangents: list[Array]) -> Array:
     return jax.vmap(lambda leaves: norm(ravel(leaves)))(cotangents)
 
 
+def _slope(problem: Problem) -> float | None:
+    """γ, where the step declares one."""
+    affine = problem.step.affine if isinstance(problem.step, Cell) else None
+    return affine.slope if affine else None
+
+
 def _bound(problem: Problem, params: Params, before: State, xs: Any) -> Array:
     """γ|W_hh|₂ where it is known to bound every Jacobian, else the largest norm of one."""
-    if problem.step in (rnn, rnn_relu):
-        return _spectral_norm(problem.select(params).weight_hh)
+    if (slope := _slope(problem)) is not None:
+        return slope * _spectral_norm(problem.select(params).weight_hh)
 
     def larger(largest: Array, inputs: tuple[State, Any]) -> tuple[Array, None]:
         return jnp.maximum(largest, _jacobian_norm(problem, params, *inputs)), None

@@ -19,11 +19,10 @@ import numpy as np
 import scipy.sparse as sp
 from jax import Array
 
-from .._affine import Parts
-from .._cell import Params, State
+from .._core.cell import Cell, Params, State
 from ._problem import Problem, local_step, loss_gradient, ravel, real_shapes, unravel, wide_dtype, with_recurrent
 from ._sparsity import Pattern, jacobian_pattern
-from ._transition import diagonal_parts, transition, transition_by_parts
+from ._transition import affine_by_unit, affine_transition, transition
 
 
 class Blocks(NamedTuple):
@@ -36,7 +35,7 @@ class Blocks(NamedTuple):
 class Layout(NamedTuple):
     """Where things are, for one step function and its shapes."""
 
-    parts: Parts | None  # of the step, if ∂s_t/∂s_{t-1} follows from them
+    cell: Cell | None  # the step, if ∂s_t/∂s_{t-1} follows from its affine structure
     blocks: tuple[Blocks, ...]  # J is stored as a vector, blocks one after the other
     size: int  # of that vector
     seeds: np.ndarray  # (C, n): which rows of I each of C vector-Jacobian products adds up
@@ -74,10 +73,10 @@ def influence_update(
     function, weights, reals = local_step(problem, params, carry.state, x)
     _, pull, following = jax.vjp(function, weights, reals, has_aux=True)
 
-    if layout.parts is None:
+    if layout.cell is None:
         onward = transition(lambda cotangent: pull(cotangent)[1], reals)
     else:
-        onward = transition_by_parts(layout.parts, problem.select(params), carry.state, x)
+        onward = affine_transition(layout.cell, problem.select(params), carry.state, x)
     dtype = carry.influence.dtype
     onward, seeds = (jnp.asarray(a, dtype) for a in (onward, layout.seeds))
     immediate = jax.vmap(lambda seed: ravel(pull(unravel(seed, reals))[0], dtype))(seeds)
@@ -153,7 +152,7 @@ def _layout(problem: Problem, order: int | None, leaves: tuple[Any, ...], struct
     parameters, n = (sum(a.size for a in leaves) for leaves in (weights, reals))
     immediate, onward = pattern[:, :parameters], pattern[:, parameters : parameters + n]
     kept = None if order is None else _reached(immediate, onward, order)
-    return _arranged(diagonal_parts(problem, params, state, x), immediate, kept)
+    return _arranged(affine_by_unit(problem, params, state, x), immediate, kept)
 
 
 def _reached(immediate: Pattern, onward: Pattern, order: int) -> Pattern:
@@ -167,7 +166,7 @@ def _reached(immediate: Pattern, onward: Pattern, order: int) -> Pattern:
     return reached
 
 
-def _arranged(parts: Parts | None, immediate: Pattern, kept: Pattern | None) -> Layout:
+def _arranged(cell: Cell | None, immediate: Pattern, kept: Pattern | None) -> Layout:
     """The layout for the pattern of I, (n, P), and for that of what is kept of J, None for all of it."""
     n, parameters = immediate.shape
     groups = [(np.arange(n), np.arange(parameters))] if kept is None else _columns_alike(kept)
@@ -191,7 +190,7 @@ def _arranged(parts: Parts | None, immediate: Pattern, kept: Pattern | None) -> 
     targets = np.full((len(seeds), parameters), size)
     targets[colours[row], column] = first[column] + rank[block_of[column], row] * stride[column]
     return Layout(
-        parts, tuple(blocks), size, seeds, targets.astype(np.int32), _sources(targets, size), gather.astype(np.int32)
+        cell, tuple(blocks), size, seeds, targets.astype(np.int32), _sources(targets, size), gather.astype(np.int32)
     )
 
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from .._cell import Params, State
+from .._core.cell import Params, State
 from ._problem import add_up, at, check_sequences, narrowed, zero_sums
 
 

@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from .._affine import widened
-from .._cell import Cell, Params, State, Step, as_step
-from .._checks import check_tree_like, describe, dtype_of, is_concrete
+from .._core.cell import Cell, Params, State, Step, as_step
+from .._core.checks import check_tree_like, describe, dtype_of
+from .._core.compat import is_concrete
+from .._core.numerics import widened
 
 
 def _itself(params: Params) -> Params:

@@ -4,7 +4,7 @@ from typing import Any
 
 from jax import Array
 
-from .._cell import Params, State
+from .._core.cell import Params, State
 from . import online
 from ._learner import sequence_gradient
 from ._problem import Problem, check_sequences

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from .._cell import Params, State, as_step
+from .._core.cell import Params, State, as_step
 from ._bptt import total_loss
 from ._problem import Problem, at, check_parts, check_problem, check_sequences, is_real, split, steps_of
 

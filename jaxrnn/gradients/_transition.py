@@ -1,4 +1,4 @@
-"""∂s_t/∂s_{t-1}: of a cell in parts from its structure, of any other step row by row.
+"""∂s_t/∂s_{t-1}: of an affine cell from its structure, of any other step row by row.
 
     s′ = gates(merge(z, r), s)        r = W_hh h + b        h = output(s)
 
@@ -19,9 +19,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from .._affine import Parts, affine, parts_of
-from .._cell import Cell, Params, State
-from ._problem import Problem, ravel, unravel
+from .._core.cell import Cell, Params, State
+from .._core.numerics import affine
+from ._problem import Problem, is_real, ravel, unravel
 from ._sparsity import jacobian_pattern, tangent_jaxpr
 
 
@@ -31,13 +31,12 @@ def transition(pull: Callable[[list[Array]], list[Array]], reals: list[Array]) -
     return jax.vmap(lambda row: ravel(pull(unravel(row, reals))))(jnp.eye(flat.size, dtype=flat.dtype))
 
 
-def diagonal_parts(problem: Problem, params: Params, state: State, x: Any) -> Parts | None:
-    """The parts of a step whose gates and output are known to see each unit by itself; all that counts is shapes."""
-    selected = jax.eval_shape(problem.select, params)
-    if not isinstance(problem.step, Cell) or getattr(x, "ndim", None) != 1:
+def affine_by_unit(problem: Problem, params: Params, state: State, x: Any) -> Cell | None:
+    """The step, if it is an affine cell whose gates and output see each unit by itself; all that counts is shapes."""
+    selected, cell = jax.eval_shape(problem.select, params), problem.step
+    if not isinstance(cell, Cell) or cell.affine is None or getattr(x, "ndim", None) != 1:
         return None
-    parts = parts_of(problem.step, selected, state, x)
-    if parts is None:
+    if not all(map(is_real, jax.tree.leaves((selected, state, x)))):
         return None
     rows, hidden = selected.weight_hh.shape
     if rows % hidden or any(leaf.shape != (hidden,) for leaf in jax.tree.leaves(state)):
@@ -45,30 +44,32 @@ def diagonal_parts(problem: Problem, params: Params, state: State, x: Any) -> Pa
     r = jax.ShapeDtypeStruct((rows,), selected.weight_hh.dtype)
 
     def gates(r: Array, state: State, params: Params, x: Array) -> State:
-        return _gates(parts, params, x)(r, state)
+        return _gates(cell, params, x)(r, state)
 
     if tangent_jaxpr(gates, (r, state), (selected, x)) is None:
         return None
     of_gates = jacobian_pattern(gates, (r, state), (selected, x))
-    of_output = jacobian_pattern(parts.output, (state,))
+    of_output = jacobian_pattern(cell.output, (state,))
     by_unit = [np.all(row % hidden == column % hidden) for row, column in (of_gates.nonzero(), of_output.nonzero())]
-    return parts if all(by_unit) else None
+    return cell if all(by_unit) else None
 
 
-def _gates(parts: Parts, params: Params, x: Array) -> Callable[[Array, State], State]:
+def _gates(cell: Cell, params: Params, x: Array) -> Callable[[Array, State], State]:
     """The next state from r and the state."""
+    structure = cell.affine
+    assert structure is not None
 
     def gates(r: Array, state: State) -> State:
-        return parts.gates(params, *parts.merge(parts.project(params, x), r), state)
+        return structure.gates(params, *structure.merge(structure.project(params, x), r), state)
 
     return gates
 
 
-def transition_by_parts(parts: Parts, params: Params, state: State, x: Array) -> Array:
-    """(n, n), of a cell with such parts."""
-    h, output_tangents = _by_leaf(parts.output, state)
+def affine_transition(cell: Cell, params: Params, state: State, x: Array) -> Array:
+    """(n, n), of such a cell."""
+    h, output_tangents = _by_leaf(cell.output, state)
     r = affine(h, params.weight_hh, params.bias_hh)
-    gates = _gates(parts, params, x)
+    gates = _gates(cell, params, x)
     blocks = jnp.repeat(jnp.eye(len(r) // len(h), dtype=r.dtype), len(h), axis=1)  # (G, G H)
     by_r = jax.vmap(lambda tangent: jax.jvp(lambda r: gates(r, state), (r,), (tangent,))[1])(blocks)
     _, by_state = _by_leaf(lambda state: gates(r, state), state)

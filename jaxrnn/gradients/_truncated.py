@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from .._cell import Params, State
-from .._checks import check_int
+from .._core.cell import Params, State
+from .._core.checks import check_int
 from ._problem import Problem, add_up, local_step, loss_gradient, narrowed, split, steps_of, with_recurrent, zero_sums
 
 

@@ -36,8 +36,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from .._cell import Params, State
-from .._checks import check_int
+from .._core.cell import Params, State
+from .._core.checks import check_int
 from . import _influence, _truncated, _uoro
 from ._learner import Learner as Learner
 from ._problem import Problem, check_parts, check_problem

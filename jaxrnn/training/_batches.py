@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 import jax
 import numpy as np
 
-from .._checks import check_int
+from .._core.checks import check_int
 
 Batches: TypeAlias = Callable[[int, int], Any]  # (start, stop) -> a pytree of (stop - start, B, ...) arrays
 

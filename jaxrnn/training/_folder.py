@@ -10,7 +10,7 @@ import jax
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
-from .._checks import check_int
+from .._core.checks import check_int
 from . import _checkpoint
 from ._checkpoint import CheckpointError
 from ._step import TrainState

@@ -18,7 +18,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 from tqdm import tqdm
 
-from .._checks import check_int, describe
+from .._core.checks import check_int, describe
 from ._batches import Batches
 from ._folder import Row, RunFolder
 from ._mesh import BATCH, CHUNK, REPLICATED, check_divisible, check_mesh, place

@@ -8,7 +8,7 @@ import numpy as np
 from jax import Array, lax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from .._checks import check_int
+from .._core.checks import check_int
 
 _AXIS = "data"
 REPLICATED, BATCH, CHUNK = PartitionSpec(), PartitionSpec(_AXIS), PartitionSpec(None, _AXIS)

@@ -10,7 +10,7 @@ import optax
 from jax import Array, lax
 from jax.sharding import Mesh
 
-from .._checks import describe
+from .._core.checks import describe
 from ._mesh import BATCH, REPLICATED, constrain
 
 Loss: TypeAlias = Callable[[Any, Any, Any, Array], tuple[Array, tuple[Any, dict[str, Array]]]]

@@ -233,11 +233,11 @@ def test_states_that_are_not_finite():
     assert line == "value: state is not finite after step 2 of 3"
 
 
-def test_parts_that_are_not_the_step():
-    cell = jr.gru._replace(gates=lambda params, z, r, h: 0.9 * jr.gru.gates(params, z, r, h))
+def test_a_run_that_is_not_the_step():
+    cell = jr.gru._replace(run=jr.affine_cell(lambda params, z, r, h: 0.9 * (z + r)[..., : h.shape[-1]], 3).run)
     params = cell.init(jax.random.key(0), 2, 2)
     (line,) = findings(cell, params)
-    assert re.match(r"parts: L is \S+ by project and gates, \S+ by step, which must be their composition", line)
+    assert re.match(r"run: L is \S+ by run, \S+ by step, which must have the same numbers", line)
 
 
 def test_a_step_that_cannot_be_differentiated_backward():

@@ -8,7 +8,7 @@ from jax.flatten_util import ravel_pytree
 
 import jaxrnn as jr
 from jaxrnn import gradients
-from jaxrnn.gradients._transition import diagonal_parts, transition_by_parts
+from jaxrnn.gradients._transition import affine_by_unit, affine_transition
 
 from ..cell_table import make, random_like
 
@@ -23,17 +23,17 @@ def loss(params, state, y):
 def test_it_is_the_jacobian_of_the_step(name):
     cell, params = make(name, jnp.float64)
     state, x = random_like(cell.initial_state(params)), random_like(jnp.zeros(3, jnp.float64), seed=1)
-    parts = diagonal_parts(gradients.Problem(cell, loss), params, state, x)
+    parts = affine_by_unit(gradients.Problem(cell, loss), params, state, x)
     flat, unflatten = ravel_pytree(state)
     expected = jax.jacrev(lambda flat: ravel_pytree(cell.step(params, unflatten(flat), x))[0])(flat)
-    np.testing.assert_allclose(transition_by_parts(parts, params, state, x), expected, rtol=0, atol=1e-14)
+    np.testing.assert_allclose(affine_transition(parts, params, state, x), expected, rtol=0, atol=1e-14)
 
 
 @pytest.mark.parametrize("name", ["lstm_proj", "stack", "nested"])
 def test_steps_without_such_parts(name):
     cell, params = make(name, jnp.float64)
     state, x = random_like(cell.initial_state(params)), jnp.zeros(3, jnp.float64)
-    assert diagonal_parts(gradients.Problem(cell, loss), params, state, x) is None
+    assert affine_by_unit(gradients.Problem(cell, loss), params, state, x) is None
 
 
 def mixing_gates(params, z, r, h):
@@ -48,7 +48,7 @@ def test_gates_that_mix_units_are_found_out():
     params = mixing.init(jax.random.key(0), 3, 4, dtype=jnp.float64)
     state, x = jnp.ones(4), jnp.zeros(3, jnp.float64)
     problem = gradients.Problem(mixing, loss)
-    assert diagonal_parts(problem, params, state, x) is None
+    assert affine_by_unit(problem, params, state, x) is None
     xs = random_like(jnp.zeros((5, 3), jnp.float64))
     ours, exact = (run(problem, params, state, xs, None)[1] for run in (gradients.rtrl, gradients.bptt))
     np.testing.assert_allclose(ours.weight_hh, exact.weight_hh, rtol=1e-12)

@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 from jax.typing import DTypeLike
 
-from ._cell import Cell, Params, State
-from ._checks import (
+from .._core.cell import Affine, Cell, Gates, Merge, State
+from .._core.checks import (
     check_array,
     check_array_like,
     check_batch_shape,
@@ -28,6 +28,8 @@ from ._checks import (
     describe,
     dtype_of,
 )
+from .._core.numerics import affine, uniform
+from .._scan.affine import run_affine
 
 
 class AffineParams(NamedTuple):
@@ -37,28 +39,6 @@ class AffineParams(NamedTuple):
     weight_hh: Array  # (G*H, H)
     bias_ih: Array | None  # (G*H,)
     bias_hh: Array | None  # (G*H,)
-
-
-def affine(x: Array, weight: Array, bias: Array | None) -> Array:
-    """x @ weight.T + bias: x (*batch, I), weight (O, I), bias (O,) or None -> (*batch, O)."""
-    # Contracted as the weight lies: for one vector 8 times as fast in a scan on XLA:CPU as x @ weight.T, which copies.
-    y = lax.dot_general(x, weight, (((x.ndim - 1,), (1,)), ((), ())))
-    return y if bias is None else y + spread(bias, y.shape)
-
-
-def spread(bias: Array, shape: tuple[int, ...]) -> Array:
-    """The bias (O,) in every row of `shape`; the sum over rows, which is its gradient, is one in float32 or wider."""
-    return jnp.broadcast_to(widened(bias), shape).astype(bias.dtype)
-
-
-def widened(a: Array) -> Array:
-    """The same in float32 if it has fewer bits."""
-    return a.astype(jnp.float32) if a.dtype.itemsize < 4 else a
-
-
-def uniform(key: Array, shape: tuple[int, ...], bound: float, dtype: DTypeLike) -> Array:
-    """Samples of U(-bound, bound), the initialisation of all of torch's recurrent and linear tensors."""
-    return jax.random.uniform(key, shape, dtype, -bound, bound)
 
 
 def init_affine(
@@ -96,50 +76,31 @@ def hidden_state(params: Any, batch_shape: tuple[int, ...]) -> Any:
     return state_leaf(params, batch_shape, params.weight_hh.shape[1])
 
 
-def state_itself(state: Array) -> Array:
-    """The output of a cell that carries h alone."""
+def same_state(state: Array) -> Array:
+    """h, of a cell that carries h alone."""
     return state
 
 
-class Parts(NamedTuple):
-    """A cell's step in parts: `gates(params, *merge(project(params, x), r), state)` with r = W_hh h + b_hh."""
-
-    project: Callable[[Params, Array], Array]  # (params, x) -> z
-    merge: Callable[[Array, Array], tuple[Array, ...]]  # (z, r) -> arrays, linear in z and r
-    gates: Callable[..., State]  # (params, *arrays, state) -> state, elementwise over hidden units
-    output: Callable[[State], Array]  # state -> h
-
-
-def parts_of(cell: Cell, params: Params, state: State, xs: Array) -> Parts | None:
-    """The parts of a cell that has them, if all of its arrays can be differentiated."""
-    if cell.project is None or cell.gates is None or not all(hasattr(params, n) for n in ("weight_hh", "bias_hh")):
-        return None
-    if not all(jnp.issubdtype(a.dtype, jnp.inexact) for a in jax.tree.leaves((params, state, xs))):
-        return None
-    owner = getattr(cell.gates, "__self__", None)
-    if isinstance(owner, _Affine):
-        return Parts(cell.project, owner.merge, owner.merged_gates, cell.output)
-    return Parts(cell.project, both, cell.gates, cell.output)
-
-
-def both(z: Array, r: Array) -> tuple[Array, Array]:
+def z_and_r(z: Array, r: Array) -> tuple[Array, Array]:
     """The merge of a cell whose gates see z and r as they are."""
     return z, r
 
 
-def added(z: Array, r: Array) -> tuple[Array]:
+def sum_of_z_and_r(z: Array, r: Array) -> tuple[Array]:
     """The merge of a cell whose gates see z + r alone."""
     return (z + r,)
 
 
 def affine_cell(
-    gates: Callable[..., State],
+    gates: Gates,
     blocks: int,
     *,
-    merge: Callable[[Array, Array], tuple[Array, ...]] = both,
+    merge: Merge = z_and_r,
     init: Callable[..., Any] | None = None,
     state: Callable[[Any, tuple[int, ...]], Any] = hidden_state,
-    output: Callable[[State], Array] = state_itself,
+    output: Callable[[State], Array] = same_state,
+    check: Callable[[Any], None] | None = None,
+    slope: float | None = None,
 ) -> Cell:
     """A cell from its gate equations: two affine maps feed `blocks` blocks of H pre-activations.
 
@@ -156,9 +117,13 @@ def affine_cell(
         least weight_ih, weight_hh, bias_ih and bias_hh. Default: those four, U(-1/sqrt(H), 1/sqrt(H)) as in torch.
       state: `(params, batch_shape) -> pytree of jax.ShapeDtypeStruct`, what the cell carries. Default: h (*batch, H).
       output: `state -> h`, what goes into the recurrent matmul and out of the cell. Default: the state itself.
+      check: `params -> None`, raises a ValueError for tensors that do not fit each other. Default: that the four do,
+        weight_hh being (blocks*H, H).
+      slope: a bound of |∂gates/∂r| where gates see z + r alone, see `jr.Affine`.
 
     Returns:
-      A `jr.Cell` with all six fields, whose `step` checks its arguments.
+      A `jr.Cell` whose `affine` is the record of these parts, whose `run` uses them, and whose `step` checks its
+      arguments.
 
     Raises:
       TypeError, ValueError: blocks is not a positive int; gates or merge is not a function. `jr.unroll` raises a
@@ -183,24 +148,25 @@ def affine_cell(
         raise TypeError(f"gates must be a function (params, z, r, state) -> state, got {type(gates).__name__}")
     if not callable(merge):
         raise TypeError(f"merge must be a function (z, r) -> tuple of arrays, got {type(merge).__name__}")
-    parts = _Affine(gates, merge, int(blocks), state, output)
-    return Cell(init or parts.init, parts.initial_state, parts.step, output, project, parts.gates)
+    structure = Affine(project, merge, gates, slope)
+    methods = _Methods(structure, int(blocks), state, output, check)
+    return Cell(init or methods.init, methods.initial_state, methods.step, output, structure, methods.run)
 
 
-def project(params: Any, x: Array) -> Array:
+def project(params: Any, x: Array, /) -> Array:
     """W_ih x + b_ih: x (*batch, I) -> (*batch, G*H)."""
     return affine(x, params.weight_ih, params.bias_ih)
 
 
 @dataclasses.dataclass(frozen=True)
-class _Affine:
+class _Methods:
     """What tells one affine cell from another; the methods are the cell's functions."""
 
-    merged_gates: Callable[..., State]
-    merge: Callable[[Array, Array], tuple[Array, ...]]
+    affine: Affine
     blocks: int
     state: Callable[[Any, tuple[int, ...]], Any]
     output: Callable[[State], Array]
+    check: Callable[[Any], None] | None
 
     def init(
         self, key: Array, input_size: int, hidden_size: int, *, bias: bool = True, dtype: DTypeLike = jnp.float32
@@ -213,29 +179,47 @@ class _Affine:
 
     def initial_state(self, params: Any, batch_shape: tuple[int, ...] = ()) -> State:
         """The state before the first step: zeros, batch axes first."""
-        check_affine_params(params, self.blocks)
+        self._check(params)
         check_batch_shape(batch_shape)
         return jax.tree.map(lambda like: jnp.zeros(like.shape, like.dtype), self.state(params, tuple(batch_shape)))
 
-    def gates(self, params: Any, z: Array, r: Array, state: State) -> State:
-        """The next state from z and r, both (*batch, G*H)."""
-        return self.merged_gates(params, *self.merge(z, r), state)
-
     def step(self, params: Any, state: State, x: Array) -> State:
         """The next state: x (*batch, I), and a state with the same batch axes."""
-        check_affine_params(params, self.blocks)
+        self._check(params)
         check_array("x", x)
         input_size = params.weight_ih.shape[1]
         if x.ndim == 0 or x.shape[-1] != input_size:
             raise ValueError(f"x has shape {x.shape}, expected (*batch, {input_size}): input_size is {input_size}")
         check_dtype("x", x, dtype_of(params.weight_ih), "as weight_ih")
         check_tree_like("state", state, self.state(params, x.shape[:-1]), f"for x of shape {x.shape}")
-        recurrent = affine(self.output(state), params.weight_hh, params.bias_hh)
-        return self.gates(params, project(params, x), recurrent, state)
+        z = self.affine.project(params, x)
+        r = affine(self.output(state), params.weight_hh, params.bias_hh)
+        return self.affine.gates(params, *self.affine.merge(z, r), state)
+
+    def run(
+        self,
+        params: Any,
+        state: State,
+        xs: Array,
+        active: Array | None,
+        /,
+        *,
+        reverse: bool,
+        return_states: bool,
+    ) -> tuple[State, Any]:
+        """A whole sequence in chunks of time, see `jaxrnn._scan.affine`."""
+        parts = self.affine, self.output, self.step
+        return run_affine(*parts, params, state, xs, active, reverse=reverse, return_states=return_states)
+
+    def _check(self, params: Any) -> None:
+        if self.check is None:
+            check_affine_params(params, self.blocks)
+        else:
+            self.check(params)
 
 
-def check_affine_params(params: Any, blocks: int) -> None:
-    """Shapes and dtypes of the tensors fit each other and the number of gate blocks."""
+def check_affine_params(params: Any, blocks: int, *, is_projected: bool = False) -> None:
+    """The four tensors fit each other and the number of gate blocks; R is H unless h is projected."""
     if not all(hasattr(params, name) for name in AffineParams._fields):
         raise TypeError(f"params must have the fields {', '.join(AffineParams._fields)}, got {describe(params)}")
     check_array("weight_ih", params.weight_ih)
@@ -246,11 +230,8 @@ def check_affine_params(params: Any, blocks: int) -> None:
         raise ValueError(f"weight_ih has shape {params.weight_ih.shape}, expected {expected}")
     check_array("weight_hh", params.weight_hh)
     rows, reason = params.weight_ih.shape[0], f"for weight_ih of shape {params.weight_ih.shape}"
-    projection = getattr(params, "weight_hr", None)
-    width = (rows // blocks,) if projection is None else params.weight_hh.shape[1:]
-    check_array_like("weight_hh", params.weight_hh, (rows, *width[:1]), dtype, reason)
-    if projection is not None:
-        check_array_like("weight_hr", projection, (*width, rows // blocks), dtype, reason)
+    width = params.weight_hh.shape[1:2] if is_projected else (rows // blocks,)
+    check_array_like("weight_hh", params.weight_hh, (rows, *width), dtype, reason)
     for name in ("bias_ih", "bias_hh"):
         if (bias := getattr(params, name)) is not None:
             check_array_like(name, bias, (rows,), dtype, reason)

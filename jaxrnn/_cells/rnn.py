@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from ._affine import AffineParams, added, affine_cell
+from .affine import AffineParams, affine_cell, sum_of_z_and_r
 
 
 def _gates_tanh(params: AffineParams, a: Array, h: Array) -> Array:
@@ -33,5 +33,5 @@ def _gates_relu(params: AffineParams, a: Array, h: Array) -> Array:
     return jax.nn.relu(a)
 
 
-rnn = affine_cell(_gates_tanh, blocks=1, merge=added)
-rnn_relu = affine_cell(_gates_relu, blocks=1, merge=added)
+rnn = affine_cell(_gates_tanh, blocks=1, merge=sum_of_z_and_r, slope=1.0)
+rnn_relu = affine_cell(_gates_relu, blocks=1, merge=sum_of_z_and_r, slope=1.0)

@@ -8,7 +8,6 @@ import numbers
 from typing import Any
 
 import jax
-import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -102,8 +101,3 @@ def check_params(params: Any, shapes: dict[str, tuple[int, ...]], owner: Any) ->
     for name, shape in shapes.items():
         check_array_like(name, params[name], shape, dtype_of(params[first]), f"in {owner}")
     return dtype_of(params[first])
-
-
-def is_concrete(value: Any) -> bool:
-    """Whether the values are known, so that checks may look at them."""
-    return not isinstance(value, jax.core.Tracer)

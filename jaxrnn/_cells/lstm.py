@@ -28,8 +28,9 @@ import numpy as np
 from jax import Array
 from jax.typing import DTypeLike
 
-from ._affine import added, affine, affine_cell, init_affine, state_leaf, uniform
-from ._checks import check_int
+from .._core.checks import check_array_like, check_int, dtype_of
+from .._core.numerics import affine, uniform
+from .affine import affine_cell, check_affine_params, init_affine, state_leaf, sum_of_z_and_r
 
 _BLOCKS = 4
 
@@ -83,6 +84,16 @@ def _init(
     return LSTMParams(*shared, uniform(key_projection, (proj_size, hidden_size), hidden_size**-0.5, dtype))
 
 
+def _check(params: LSTMParams) -> None:
+    """The four tensors fit each other, and weight_hr, if there is one, is (R, H)."""
+    projection = getattr(params, "weight_hr", None)
+    check_affine_params(params, _BLOCKS, is_projected=projection is not None)
+    if projection is not None:
+        rows, width = params.weight_hh.shape
+        reason = f"for weight_ih of shape {params.weight_ih.shape}"
+        check_array_like("weight_hr", projection, (width, rows // _BLOCKS), dtype_of(params.weight_ih), reason)
+
+
 def _state(params: LSTMParams, batch_shape: tuple[int, ...]) -> LSTMState:
     """Shapes of h (*batch, R) and c (*batch, H)."""
     rows, width = params.weight_hh.shape
@@ -112,4 +123,4 @@ def _gates(params: LSTMParams, a: Array, state: LSTMState) -> LSTMState:
     return LSTMState(h if params.weight_hr is None else affine(h, params.weight_hr, None), c)
 
 
-lstm = affine_cell(_gates, blocks=_BLOCKS, merge=added, init=_init, state=_state, output=_output)
+lstm = affine_cell(_gates, blocks=_BLOCKS, merge=sum_of_z_and_r, init=_init, state=_state, output=_output, check=_check)

@@ -9,7 +9,9 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from ._cell import Cell, Params, State, check_cell
+from .._core.cell import Cell, Params, State, check_cell
+from .._core.time import masked
+from .._scan.steps import run_of
 
 
 def stack(*cells: Cell) -> Cell:
@@ -44,13 +46,25 @@ def stack(*cells: Cell) -> Cell:
         raise ValueError("stack takes at least one cell, got none")
     for index, cell in enumerate(cells):
         check_cell(f"cells[{index}]", cell)
+        if cell.input_ndim != cells[0].input_ndim:
+            raise ValueError(
+                f"cells[{index}] takes inputs of {cell.input_ndim} axes, cells[0] of {cells[0].input_ndim}: "
+                "in a stack all take the same"
+            )
     return _stack(cells)
 
 
 @functools.cache
 def _stack(cells: tuple[Cell, ...]) -> Cell:
-    parts = _Stack(cells)
-    return Cell(parts.init, parts.initial_state, parts.step, parts.output)
+    methods = _Stack(cells)
+    return Cell(
+        methods.init,
+        methods.initial_state,
+        methods.step,
+        methods.output,
+        run=methods.run,
+        input_ndim=cells[0].input_ndim,
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,11 +99,36 @@ class _Stack:
         """The next state of each cell: x (*batch, I) goes into the first."""
         self._check_count("params", params)
         self._check_count("state", state)
-        following = []
+        new_state = []
         for cell, cell_params, cell_state in zip(self.cells, params, state, strict=True):
-            following.append(cell.step(cell_params, cell_state, x))
-            x = cell.output(following[-1])
-        return tuple(following)
+            new_state.append(cell.step(cell_params, cell_state, x))
+            x = cell.output(new_state[-1])
+        return tuple(new_state)
+
+    def run(
+        self,
+        params: tuple[Params, ...],
+        state: tuple[State, ...],
+        xs: Array,
+        active: Array | None,
+        /,
+        *,
+        reverse: bool,
+        return_states: bool,
+    ) -> tuple[tuple[State, ...], Any]:
+        """Layer by layer, each by its own way to run a sequence."""
+        self._check_count("params", params)
+        self._check_count("state", state)
+        finals, states = [], []
+        for index, cell in enumerate(self.cells):
+            with jax.named_scope(f"layer{index}"):
+                final, ys = run_of(cell)(
+                    params[index], state[index], xs, active, reverse=reverse, return_states=return_states
+                )
+                finals.append(final)
+                states.append(ys)
+                xs = masked(active, jax.vmap(cell.output)(ys)) if return_states else ys
+        return tuple(finals), tuple(states) if return_states else xs
 
     def output(self, state: tuple[State, ...]) -> Array:
         """The output of the top cell."""

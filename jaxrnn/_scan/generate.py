@@ -7,8 +7,8 @@ from typing import Any
 import jax
 from jax import Array, lax
 
-from ._cell import Cell, Params, State, Step, as_step
-from ._checks import check_int, check_tree_like, describe
+from .._core.cell import Cell, Params, State, Step, as_step
+from .._core.checks import check_int, check_tree_like, describe
 
 Feed = Callable[[Params, State, Array | None], tuple[Any, Any]]
 

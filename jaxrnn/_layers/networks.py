@@ -2,11 +2,9 @@
 
 import dataclasses
 import functools
-import math
 import numbers
 import operator
 import warnings
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 import jax
@@ -14,9 +12,12 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
-from ._affine import AffineParams
-from ._cell import Cell, State
-from ._checks import (
+from .._cells.affine import AffineParams
+from .._cells.gru import gru
+from .._cells.lstm import LSTMParams, LSTMState, check_proj_size, lstm
+from .._cells.rnn import rnn, rnn_relu
+from .._core.cell import Cell, State
+from .._core.checks import (
     check_array,
     check_array_like,
     check_bool,
@@ -26,10 +27,8 @@ from ._checks import (
     check_params,
     describe,
 )
-from ._gru import gru
-from ._lstm import LSTMParams, LSTMState, check_proj_size, lstm
-from ._rnn import rnn, rnn_relu
-from ._unroll import Checkpoint, check_checkpoint, check_lengths, unroll
+from .._scan.directions import unroll_directions
+from .._scan.unroll import Checkpoint, check_checkpoint, check_lengths
 
 _NONLINEARITIES = {"tanh": rnn, "relu": rnn_relu}
 
@@ -331,39 +330,12 @@ def _apply(
         directions = range(net._directions)
         cells = [net._cell_params(params, layer, direction) for direction in directions]
         initial = [None if h_0 is None else jax.tree.map(operator.itemgetter(len(finals) + d), h_0) for d in directions]
-        run = functools.partial(unroll, net._cell, lengths=lengths, checkpoint=checkpoint)
-        if net.bidirectional and _is_faster_together(net, ys, lengths):
-            ends, outputs = _together(run, cells, ys, initial)
-        else:
-            runs = [run(cells[d], ys, initial[d], reverse=d == 1) for d in directions]
-            ends, outputs = zip(*runs, strict=True)
+        with jax.named_scope(f"layer{layer}"):
+            ends, outputs = unroll_directions(net._cell, cells, ys, initial, lengths=lengths, checkpoint=checkpoint)
         finals.extend(ends)
         ys = jnp.concatenate(outputs, axis=-1)
     output = jnp.swapaxes(ys, 0, 1) if net._is_batch_major(x) else ys
     return output, net._network_state(jax.tree.map(lambda *states: jnp.stack(states), *finals))
-
-
-def _is_faster_together(net: _Network, xs: Array, lengths: Array | None) -> bool:
-    """Whether both directions are best run in one scan: while a step's time is its kernels' overhead, on a CPU.
-
-    Times as fast, forward and backward, for rnn, gru, lstm at (T, B, I, H) = (50, 1, 1, 16): 1.6, 1.4, 1.6;
-    (1024, 4, 32, 32): 1.0, 1.2, 1.2; (256, 1, 128, 256): 1.1, 1.3, 1.3; but (512, 16, 32, 32): 1.1, 1.0, 1.0 and
-    (128, 32, 128, 128): 1.0, 0.9, 0.9. Forward alone 0.8 to 1.3 up to 256 units of all sequences. Other platforms
-    have not been measured.
-    """
-    units = math.prod(xs.shape[1:-1]) * net.hidden_size
-    return lengths is None and units <= 256 and jax.default_backend() == "cpu"
-
-
-def _together(
-    run: Callable[..., tuple[State, Array]], params: list[Any], xs: Array, initial: list[State]
-) -> tuple[list[State], list[Array]]:
-    """Final states and outputs of both directions, from one scan."""
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *params)
-    start = None if initial[0] is None else jax.tree.map(lambda *leaves: jnp.stack(leaves), *initial)
-    ends, ys = jax.vmap(run)(stacked, jnp.stack([xs, jnp.flip(xs, 0)]), start)
-    ends = [jax.tree.map(operator.itemgetter(direction), ends) for direction in (0, 1)]
-    return ends, [ys[0], jnp.flip(ys[1], 0)]
 
 
 def _suffix(layer: int, direction: int) -> str:

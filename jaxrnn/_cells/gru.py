@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from ._affine import AffineParams, affine_cell
+from .affine import AffineParams, affine_cell
 
 
 def _merge(z: Array, r: Array) -> tuple[Array, ...]:

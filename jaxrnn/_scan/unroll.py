@@ -1,21 +1,19 @@
-"""A sequence on one `lax.scan`."""
+"""`unroll`: checks, masks and memory; how the steps are run is the cell's affair."""
 
 import functools
-import math
-from collections.abc import Callable
 from typing import Any, Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array, lax
+from jax import Array
 from jax.typing import ArrayLike
 
-from . import _recurrence
-from ._affine import parts_of
-from ._cell import Cell, Params, State, check_cell
-from ._checks import check_array, check_bool, check_int, check_tree_like, is_concrete
-from ._recurrence import in_turn, join_time, masked, nearest_divisor, split_time, vary_with
+from .._core.cell import Cell, Params, State, check_cell
+from .._core.checks import check_array, check_bool, check_int, check_tree_like
+from .._core.compat import is_concrete
+from .._core.time import is_active, masked, run_segments, square_root, vary_with
+from .steps import run_of
 
 Checkpoint: TypeAlias = int | Literal["sqrt"] | None
 
@@ -38,7 +36,8 @@ def unroll(
     Args:
       cell: any `jr.Cell`.
       params: its parameters.
-      xs: (T, *batch, I), time first, any number of batch axes, T >= 1.
+      xs: (T, *batch, I), time first, any number of batch axes, T >= 1; of a cell with `input_ndim` other than 1,
+        as many axes in place of I.
       state: s_0, as from `cell.initial_state(params, batch)`, which is the default.
       lengths: (*batch) integers in [0, T], in any order: how many steps of each sequence count. Outputs past a
         sequence's end are 0, the final state is the one at its end (s_0 for length 0), xs past the end is not looked
@@ -73,21 +72,23 @@ def unroll(
     (True, True)
     """
     check_cell("cell", cell)
-    check_sequence("xs", xs)
+    check_sequence("xs", xs, cell.input_ndim)
     check_checkpoint(checkpoint)
     check_bool("reverse", reverse)
     check_bool("return_states", return_states)
-    lengths = None if lengths is None else check_lengths(lengths, xs.shape[0], xs.shape[1:-1])
+    if lengths is not None:
+        lengths = check_lengths(lengths, xs.shape[0], xs.shape[1 : xs.ndim - cell.input_ndim])
     return _unroll(
         cell, params, xs, state, lengths, reverse=reverse, checkpoint=checkpoint, return_states=return_states
     )
 
 
-def check_sequence(name: str, xs: Any) -> None:
-    """`xs` is (T, *batch, I) with T >= 1."""
+def check_sequence(name: str, xs: Any, input_ndim: int) -> None:
+    """`xs` is (T, *batch, *input) with T >= 1."""
     check_array(name, xs)
-    if xs.ndim < 2:
-        raise ValueError(f"{name} has shape {xs.shape}, expected (T, *batch, features)")
+    if xs.ndim < 1 + input_ndim:
+        expected = "features" if input_ndim == 1 else f"{input_ndim} axes of an input"
+        raise ValueError(f"{name} has shape {xs.shape}, expected (T, *batch, {expected})")
     if xs.shape[0] == 0:
         raise ValueError(f"{name} has shape {xs.shape}: it has no time steps, expected T >= 1")
 
@@ -131,70 +132,22 @@ def _unroll(
     return_states: bool,
 ) -> tuple[State, Any]:
     """At module level, so that an eager call traces once."""
-    batch_shape = xs.shape[1:-1]
+    leading = xs.shape[1 : xs.ndim - min(1, cell.input_ndim)]  # batch axes, and those of an image but its channels
     if state is None:
-        state = cell.initial_state(params, batch_shape)
+        state = cell.initial_state(params, leading)
     else:
-        expected = jax.eval_shape(lambda p: cell.initial_state(p, batch_shape), params)
+        expected = jax.eval_shape(lambda p: cell.initial_state(p, leading), params)
         check_tree_like("state", state, expected, f"for xs of shape {xs.shape}")
     state = vary_with(state, (params, xs, lengths))
-    active = None if lengths is None else _active(lengths, xs.shape[0])
+    active = None if lengths is None else is_active(lengths, xs.shape[0])
     xs = masked(active, xs)  # so that padding of NaN or inf reaches no gradient
-    parts = parts_of(cell, params, state, xs)
-    if parts is not None:
-        closed_over = jax.make_jaxpr(functools.partial(_checked_step, cell))(params, state, xs[0]).consts
-        if not all(map(is_concrete, closed_over)):
-            parts = None  # a custom_jvp cannot close over values that an outer transformation traces
-    if parts is None:
-        run = functools.partial(_scan_steps, cell, params, reverse=reverse, return_states=return_states)
-    else:
-        run = functools.partial(_recurrence.scan, parts, params, reverse=reverse, return_states=return_states)
-    if checkpoint is None:
-        return run(state, (xs, active))
-    segment = square_root(xs.shape[0]) if isinstance(checkpoint, str) else int(checkpoint)
-    return run_segments(run, state, (xs, active), segment, reverse)
+    run = run_of(cell)
 
+    def run_part(state: State, inputs: tuple[Array, Array | None]) -> tuple[State, Any]:
+        return run(params, state, *inputs, reverse=reverse, return_states=return_states)
 
-def _checked_step(cell: Cell, params: Params, state: State, x: Array) -> State:
-    following = cell.step(params, state, x)
-    check_tree_like("the state that cell.step returns", following, state, "as the state it was given")
-    return following
-
-
-def _scan_steps(
-    cell: Cell, params: Params, state: State, inputs: tuple[Array, Array | None], *, reverse: bool, return_states: bool
-) -> tuple[State, Any]:
-    """`lax.scan` of `cell.step`, for cells that are not given in parts."""
-
-    def step(state: State, inputs: tuple[Array, Array | None]) -> tuple[State, Any]:
-        x, active = inputs
-        following = _checked_step(cell, params, state, x)
-        emitted = following if return_states else cell.output(following)
-        return masked(active, following, state), masked(active, emitted)
-
-    return lax.scan(step, state, inputs, reverse=reverse)
-
-
-def _active(lengths: Array, steps: int) -> Array:
-    """(T, *batch): whether step t counts for a sequence."""
-    time = lax.broadcasted_iota(jnp.int32, (steps, *lengths.shape), 0)
-    return time < jnp.broadcast_to(lengths, time.shape)
-
-
-def square_root(steps: int) -> int:
-    """About √steps, and a divisor if there is one nearby: a rest would cost a copy of xs."""
-    return nearest_divisor(steps, math.isqrt(steps - 1) + 1)
-
-
-def run_segments(run: Callable, state: State, xs: Any, segment: int, reverse: bool) -> tuple[State, Any]:
-    """`run(state, xs)` that keeps, for the backward pass, the states between segments of `segment` steps, no others."""
-    # The outer scan keeps a segment apart from its copy in the backward pass: no barrier against CSE is needed.
-    run = jax.checkpoint(run, prevent_cse=False)
-
-    def run_all(state: State, xs: Any) -> tuple[State, Any]:
-        state, ys = lax.scan(run, state, split_time(xs, segment), reverse=reverse)
-        return state, join_time(ys)
-
-    steps = jax.tree.leaves(xs)[0].shape[0]
-    whole = steps - steps % segment
-    return in_turn([(run_all, slice(0, whole)), (run, slice(whole, steps))], state, xs, reverse)
+    with jax.named_scope("jaxrnn.unroll"):
+        if checkpoint is None:
+            return run_part(state, (xs, active))
+        length = square_root(xs.shape[0]) if isinstance(checkpoint, str) else int(checkpoint)
+        return run_segments(run_part, state, (xs, active), length, reverse=reverse)

@@ -8,7 +8,8 @@ import numpy as np
 from jax import Array
 from jax.typing import DTypeLike
 
-from ._checks import check_array, check_floating, check_int, check_params, is_concrete
+from .._core.checks import check_array, check_floating, check_int, check_params
+from .._core.compat import is_concrete
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from ._affine import affine, uniform
-from ._checks import check_array, check_bool, check_dtype, check_floating, check_int, check_params
+from .._core.checks import check_array, check_bool, check_dtype, check_floating, check_int, check_params
+from .._core.numerics import affine, uniform
 
 
 @dataclasses.dataclass(frozen=True)

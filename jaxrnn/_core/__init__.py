@@ -1,0 +1,1 @@
+"""What all other rooms stand on: the interface of a cell, checks, numerics, time and masks."""

@@ -1,0 +1,142 @@
+"""The interface that every cell implements, and nothing else."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol, TypeAlias
+
+from jax import Array
+
+__all__ = ["Affine", "Cell", "Gates", "Merge", "Params", "Project", "Run", "State", "Step", "as_step", "check_cell"]
+
+Params: TypeAlias = Any  # a pytree of arrays
+State: TypeAlias = Any  # a pytree of arrays
+Step: TypeAlias = Callable[[Params, State, Any], State]
+
+
+class Project(Protocol):
+    """What a step makes of x before it meets the state: (*batch, I) -> z (*batch, G*H)."""
+
+    def __call__(self, params: Params, x: Array, /) -> Array: ...
+
+
+class Merge(Protocol):
+    """What the gates see of z and r, both (*batch, G*H): arrays (*batch, ·) that are linear in the two."""
+
+    def __call__(self, z: Array, r: Array, /) -> tuple[Array, ...]: ...
+
+
+class Gates(Protocol):
+    """The next state from what `merge` gave, and the state last: elementwise over hidden units."""
+
+    def __call__(self, params: Params, /, *merged_and_state: Any) -> State: ...
+
+
+class Run(Protocol):
+    """A whole sequence at once, with the numbers of stepping it.
+
+    Takes s_0, xs (T, *batch, *input), and active (T, *batch), None if all steps count: where it is False the state
+    stays as it is and what comes out is 0. `reverse` begins at the last step, y_t stays at t. Gives the final state,
+    and outputs (T, *batch, R), or with return_states all states, (T, *batch, ...) per leaf.
+    """
+
+    def __call__(
+        self, params: Params, state: State, xs: Array, active: Array | None, /, *, reverse: bool, return_states: bool
+    ) -> tuple[State, Any]: ...
+
+
+class Affine(NamedTuple):
+    """The structure of a step whose only recurrent product is W_hh h.
+
+        z_t = project(params, x_t)                                        free of the state
+        r_t = weight_hh output(s_{t-1}) + bias_hh                         the one product on the critical path
+        s_t = gates(params, *merge(z_t, r_t), s_{t-1})                    elementwise over hidden units
+
+    Params have `weight_hh` (G*H, R) and `bias_hh` (G*H,), or None. `step` is the composition of the three. It is
+    where the fast scan, and algorithms that use the shape of the Jacobian, find it.
+
+    Fields:
+      project, merge, gates: the three functions. An LSTM's projection is a part of its gates, applied last.
+      slope: a bound of |∂gates/∂r|, if ∂s_t/∂s_{t-1} is diag(∂gates/∂r) W_hh and there is one: 1 for tanh.
+    """
+
+    project: Project
+    merge: Merge
+    gates: Gates
+    slope: float | None = None
+
+
+class Cell(NamedTuple):
+    """A recurrent cell: pure functions from parameters, state and input to the next state.
+
+        s_t = step(params, s_{t-1}, x_t)        y_t = output(s_t)
+
+    A cell holds functions only, so it is hashable: close over it, or mark it static under `jax.jit`. Build it
+    once, at module level: a cell made anew for each call is another static argument, and retraces.
+
+    Fields:
+      init: `(key, input_size, hidden_size, *, ...) -> params`, any pytree of arrays.
+      initial_state: `(params, batch_shape=()) -> state`, any pytree of arrays; batch axes come first.
+      step: `(params, state, x) -> state`, x (*batch, I). The new state has the old one's shapes and dtypes.
+      output: `(state) -> y`, (*batch, R).
+      affine: the step's affine structure, a `jr.Affine`, if it has one; `jr.affine_cell` makes such cells.
+      run: `(params, state, xs, active, *, reverse, return_states) -> (state, ys)`, a faster way to run a whole
+        sequence than by stepping, with the same numbers; see `Run`. None steps. A cell with another `step` needs
+        another `affine` and `run`, or none: `cell._replace(step=..., affine=None, run=None)`.
+      input_ndim: how many axes an x has without its batch axes: 1 for features; 3 for images (height, width, channels),
+        whose first two are handed to `initial_state` after the batch axes, as (*batch, height, width).
+
+    Example: a leaky integrator, from its equation h′ = h + a (tanh(W x + V h) − h).
+
+    >>> import jax, jax.numpy as jnp, jaxrnn as jr
+    >>> def init(key, input_size, hidden_size, *, dtype=jnp.float32):
+    ...     key_w, key_v = jax.random.split(key)
+    ...     return {"w": jax.random.normal(key_w, (hidden_size, input_size), dtype),
+    ...             "v": jax.random.normal(key_v, (hidden_size, hidden_size), dtype) / hidden_size**0.5,
+    ...             "a": jnp.full((), 0.1, dtype)}
+    >>> def initial_state(params, batch_shape=()):
+    ...     return jnp.zeros((*batch_shape, params["v"].shape[0]), params["v"].dtype)
+    >>> def step(params, h, x):
+    ...     return h + params["a"] * (jnp.tanh(x @ params["w"].T + h @ params["v"].T) - h)
+    >>> leaky = jr.Cell(init, initial_state, step, output=lambda h: h)
+    >>> params = leaky.init(jax.random.key(0), 3, 8)
+    >>> h, ys = jr.unroll(leaky, params, jnp.ones((5, 2, 3)))       # T=5, batch 2
+    >>> h.shape, ys.shape
+    ((2, 8), (5, 2, 8))
+
+    Example: a running sum, whose whole sequence is one `jnp.cumsum`.
+
+    >>> def run(params, h, xs, active, *, reverse, return_states):
+    ...     xs = xs if active is None else jnp.where(active[..., None], xs, 0)
+    ...     hs = h + (jnp.flip(jnp.cumsum(jnp.flip(xs, 0), 0), 0) if reverse else jnp.cumsum(xs, 0))
+    ...     ys = hs if active is None else jnp.where(active[..., None], hs, 0)
+    ...     return hs[0 if reverse else -1], ys
+    >>> total = jr.Cell(init=lambda key, input_size, hidden_size: jnp.zeros(hidden_size),
+    ...                 initial_state=lambda params, batch_shape=(): jnp.zeros((*batch_shape, *params.shape)),
+    ...                 step=lambda params, h, x: h + x, output=lambda h: h, run=run)
+    >>> jr.unroll(total, jnp.zeros(2), jnp.ones((5, 2)))[0].tolist()
+    [5.0, 5.0]
+    """
+
+    init: Callable[..., Params]
+    initial_state: Callable[..., State]
+    step: Step
+    output: Callable[[State], Array]
+    affine: Affine | None = None
+    run: Run | None = None
+    input_ndim: int = 1
+
+
+def check_cell(name: str, cell: Any) -> None:
+    """`cell` is a `Cell`."""
+    if not isinstance(cell, Cell):
+        raise TypeError(f"{name} must be a jaxrnn.Cell, got {type(cell).__name__}")
+
+
+def as_step(step: Any) -> Step:
+    """The step function of a cell, or the bare step function itself."""
+    if isinstance(step, Cell):
+        return step.step
+    if not callable(step):
+        raise TypeError(
+            f"step must be a jaxrnn.Cell or a function (params, state, x) -> state, got {type(step).__name__}"
+        )
+    return step

@@ -1,0 +1,1 @@
+"""Running a cell over a sequence."""

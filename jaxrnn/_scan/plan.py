@@ -1,0 +1,72 @@
+"""Which way a sequence is run: shapes, dtypes and the platform in, a plan out. No other module chooses a path.
+
+The figures behind each number are in experiments/speed/README.md, under "The plan".
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from .._core.time import nearest_divisor
+
+__all__ = ["AffineChunks", "affine", "both_directions_at_once", "platform"]
+
+_TINY = 2**16  # bytes of pre-activations of the whole sequence
+_CACHE = 2**20  # bytes of pre-activations that a CPU's caches hold
+_MEMORY = 2**26  # the same where no platform has been measured: it bounds memory
+_PROJECTED = 2**23  # bytes of pre-activations that are made at once where none of them is kept
+_ROWS = 512  # fewer make a product slow
+_UNITS = 256  # hidden units of all sequences below which a step's time is its kernels' overhead
+
+
+class AffineChunks(NamedTuple):
+    """How many time steps are projected at once, and their dW formed at once."""
+
+    derivative: int
+    forward: int  # where nothing is differentiated
+
+
+def platform() -> str:
+    """The platform that a sequence is planned for: that of `jax.default_device`, or else the default backend's.
+
+    While a function is traced, JAX has not settled where it will run. So a plan made under `jax.export` for another
+    platform, `jax.jit(..., device=...)`, or for arguments that lie on a device that is not the default one, is that of
+    the default: the numbers are the same, it may be slower, and takes memory for longer chunks or less for shorter
+    ones. `with jax.default_device(device):` around the first call, or the export, plans for that device.
+    """
+    device = jax.config.jax_default_device
+    if device is None:
+        return jax.default_backend()
+    return device if isinstance(device, str) else device.platform
+
+
+def affine(
+    steps: int, batch: int, pre_activations: Any, *, arrays: Any, is_closed: bool, platform: str
+) -> AffineChunks | None:
+    """The chunks of time in which a cell with an affine structure is run; None steps it.
+
+    Args:
+      steps, batch: T, and how many sequences.
+      pre_activations: shape (G*H,) and dtype of z at one time.
+      arrays: parameters, state and inputs; the fast scan's derivative is of floating-point numbers.
+      is_closed: whether the step sees no value that an outer transformation traces: a custom derivative cannot.
+      platform: as from `platform`.
+    """
+    if not is_closed or not all(jnp.issubdtype(a.dtype, jnp.inexact) for a in jax.tree.leaves(arrays)):
+        return None
+    row = pre_activations.shape[-1] * pre_activations.dtype.itemsize
+    size = steps * batch * row
+    if size <= _TINY:
+        return AffineChunks(derivative=steps, forward=1)
+    rows = max(_ROWS, (_CACHE if platform == "cpu" else _MEMORY) // row)
+    length = nearest_divisor(steps, max(1, min(rows // max(1, batch), steps // 4)))
+    return AffineChunks(derivative=length, forward=steps if size <= _PROJECTED else length)
+
+
+def both_directions_at_once(units: int, *, is_ragged: bool, platform: str) -> bool:
+    """Whether both directions of a layer are run in one scan: while a step's time is its kernels' overhead, on a CPU.
+
+    `units` are those of h, of all sequences.
+    """
+    return not is_ragged and units <= _UNITS and platform == "cpu"
