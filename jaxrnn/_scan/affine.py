@@ -56,13 +56,14 @@ def run_affine(
     return_states: bool,
 ) -> tuple[State, Any]:
     """`Run` of a cell with this structure, this output, and this step, which is their composition."""
+    is_closed = _is_closed(step, params, state, xs[0])  # first: the step checks its arguments
     z = jax.eval_shape(structure.project, params, jax.ShapeDtypeStruct(xs.shape[-1:], xs.dtype))
     chunks = plan.affine(
         xs.shape[0],
         math.prod(xs.shape[1:-1]),
         z,
         arrays=(params, state, xs),
-        is_closed=_is_closed(step, params, state, xs[0]),
+        is_closed=is_closed,
         platform=plan.platform(),
     )
     if chunks is None:

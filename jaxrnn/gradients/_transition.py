@@ -33,7 +33,7 @@ def transition(pull: Callable[[list[Array]], list[Array]], reals: list[Array]) -
 
 def affine_by_unit(problem: Problem, params: Params, state: State, x: Any) -> Cell | None:
     """The step, if it is an affine cell whose gates and output see each unit by itself; all that counts is shapes."""
-    selected, cell = jax.eval_shape(problem.select, params), problem.step
+    selected, cell = jax.eval_shape(lambda params: problem.select(params), params), problem.step
     if not isinstance(cell, Cell) or cell.affine is None or getattr(x, "ndim", None) != 1:
         return None
     if not all(map(is_real, jax.tree.leaves((selected, state, x)))):
