@@ -71,11 +71,11 @@ def stepped(cell, params, xs, state, *, lengths=None, reverse=False, return_stat
 
     def step(state, inputs):
         t, x = inputs
-        following = cell.step(params, state, x)
-        out = following if return_states else cell.output(following)
+        new_state = cell.step(params, state, x)
+        out = new_state if return_states else cell.output(new_state)
         if lengths is None:
-            return following, out
+            return new_state, out
         keep = lambda yes, no: jnp.where(jnp.expand_dims(t < lengths, -1), yes, no)  # noqa: E731
-        return jax.tree.map(keep, following, state), jax.tree.map(lambda a: keep(a, jnp.zeros_like(a)), out)
+        return jax.tree.map(keep, new_state, state), jax.tree.map(lambda a: keep(a, jnp.zeros_like(a)), out)
 
     return jax.lax.scan(step, state, (jnp.arange(len(xs), dtype=jnp.int32), xs), reverse=reverse)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jax.experimental import checkify
 
 import jaxrnn as jr
 
@@ -243,3 +244,16 @@ def test_batch_of_none():
     cell, params = make("lstm")
     state, ys = jr.unroll(cell, params, sequence(STEPS, 0), lengths=np.zeros(0, int))
     assert (state.c.shape, ys.shape) == ((0, 4), (6, 0, 4))
+
+
+def test_lengths_that_are_traced_are_checked_under_checkify():
+    params, xs = jr.rnn.init(jax.random.key(0), FEATURES, 4), sequence(STEPS, 2)
+    run = jax.jit(lambda lengths: jr.unroll(jr.rnn, params, xs, lengths=lengths)[1])
+    checked = checkify.checkify(run)
+    error, _ = checked(jnp.array([STEPS, 0]))
+    error.throw()
+    for lengths in ([STEPS + 1, 0], [0, -1]):
+        error, _ = checked(jnp.array(lengths))
+        with pytest.raises(checkify.JaxRuntimeError, match=r"lengths must lie in \[0, 6\], the number of time steps"):
+            error.throw()
+        close(run(jnp.array(lengths)), run(jnp.clip(jnp.array(lengths), 0, STEPS)))

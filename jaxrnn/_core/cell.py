@@ -10,6 +10,8 @@ __all__ = ["Affine", "Cell", "Gates", "Merge", "Params", "Project", "Run", "Stat
 Params: TypeAlias = Any  # a pytree of arrays
 State: TypeAlias = Any  # a pytree of arrays
 Step: TypeAlias = Callable[[Params, State, Any], State]
+# (params, *merged, state) -> state: the next state from what a `Merge` gave, elementwise over hidden units
+Gates: TypeAlias = Callable[..., State]
 
 
 class Project(Protocol):
@@ -22,12 +24,6 @@ class Merge(Protocol):
     """What the gates see of z and r, both (*batch, G*H): arrays (*batch, ·) that are linear in the two."""
 
     def __call__(self, z: Array, r: Array, /) -> tuple[Array, ...]: ...
-
-
-class Gates(Protocol):
-    """The next state from what `merge` gave, and the state last: elementwise over hidden units."""
-
-    def __call__(self, params: Params, /, *merged_and_state: Any) -> State: ...
 
 
 class Run(Protocol):

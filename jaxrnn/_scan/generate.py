@@ -70,14 +70,14 @@ def _generate(
 
     def advance(carry: tuple[State, Any], step_key: Array | None) -> tuple[tuple[State, Any], Any]:
         state, x = carry
-        following = step(params, state, x)
-        check_tree_like("the state that step returns", following, state, "as the state it was given")
-        fed = feed(params, following, step_key)
+        new_state = step(params, state, x)
+        check_tree_like("the state that step returns", new_state, state, "as the state it was given")
+        fed = feed(params, new_state, step_key)
         if not isinstance(fed, tuple) or len(fed) != 2:
             raise TypeError(f"feed must return a tuple (x_next, emitted), got {describe(fed)}")
         x_next, emitted = fed
         check_tree_like("the x_next that feed returns", x_next, x, "as x0")
-        return (following, x_next), emitted
+        return (new_state, x_next), emitted
 
     keys = None if key is None else jax.random.split(key, length)
     (state, _), emitted = lax.scan(advance, (state, x0), keys, length=length)

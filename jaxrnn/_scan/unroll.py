@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.experimental import checkify
 from jax.typing import ArrayLike
 
 from .._core.cell import Cell, Params, State, check_cell
@@ -41,8 +42,8 @@ def unroll(
       state: s_0, as from `cell.initial_state(params, batch)`, which is the default.
       lengths: (*batch) integers in [0, T], in any order: how many steps of each sequence count. Outputs past a
         sequence's end are 0, the final state is the one at its end (s_0 for length 0), xs past the end is not looked
-        at. Every leaf of the state must then begin with the batch axes. Under a transformation the values are not
-        known: those outside [0, T] then act as clamped.
+        at. Every leaf of the state must then begin with the batch axes. Inside a transformation the values are
+        not known: those outside [0, T] then act as clamped, and are an error under `jax.experimental.checkify`.
       reverse: run from the last step to the first, with lengths from each sequence's own last step; y_t stays at t.
       checkpoint: back-propagate in less memory: keep the states at the ends of segments of this many steps and
         compute each segment again in the backward pass. "sqrt" takes segments of √T steps, O(√T) memory for one
@@ -112,6 +113,8 @@ def check_lengths(lengths: Any, steps: int, batch_shape: tuple[int, ...]) -> Arr
     if values.shape != batch_shape:
         raise ValueError(f"lengths has shape {values.shape}, expected {batch_shape}, the batch axes of the input")
     if not isinstance(values, np.ndarray):
+        inside = jnp.all((values >= 0) & (values <= steps))
+        checkify.debug_check(inside, f"lengths must lie in [0, {steps}], the number of time steps")
         return jnp.clip(values, 0, min(steps, jnp.iinfo(values.dtype).max)).astype(jnp.int32)
     outside = values[(values < 0) | (values > steps)]
     if outside.size:
