@@ -35,7 +35,7 @@ def platform() -> str:
     the default: the numbers are the same, it may be slower, and takes memory for longer chunks or less for shorter
     ones. `with jax.default_device(device):` around the first call, or the export, plans for that device.
     """
-    device = jax.config.read("jax_default_device")
+    device = jax.config.jax_default_device  # pyright: ignore[reportAttributeAccessIssue]
     if device is None:
         return jax.default_backend()
     return device if isinstance(device, str) else device.platform
