@@ -45,6 +45,8 @@ from ._layers import networks as _networks
 from ._layers.networks import param_shapes
 from ._scan.unroll import Checkpoint
 
+__all__ = ["GRU", "LSTM", "RNN", "AffineCell", "GRUCell", "LSTMCell", "OptimizedLSTMCell", "SimpleCell"]
+
 
 class _Layer(nn.Module, kw_only=True):
     """What the three layers share."""

@@ -20,7 +20,7 @@ gradient with JAX's own transformations, use `nnx.split(layer, nnx.Param, ...)`,
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -36,28 +36,24 @@ from ._flax import Carry, CellSpec, Initializer, Network, apply_network, check_d
 from ._layers import networks as _networks
 from ._scan.unroll import Checkpoint
 
+__all__ = ["GRU", "LSTM", "RNN", "AffineCell", "GRUCell", "LSTMCell", "OptimizedLSTMCell", "SimpleCell"]
+
 _DROPOUT = "dropout"  # the name of the rng stream
 
 
 class _Layer(nnx.Module):
     """What the three layers share."""
 
-    _network: ClassVar[type[Network]]
-
     def __init__(
         self,
-        in_features: int,
-        hidden_size: int,
-        *args: Any,
-        deterministic: bool | None = False,
-        dtype: DTypeLike | None = None,
-        param_dtype: DTypeLike = jnp.float32,
+        net: Network,
+        deterministic: bool | None,
+        dtype: DTypeLike | None,
+        param_dtype: DTypeLike,
         rngs: nnx.Rngs,
-        **kwargs: Any,
     ) -> None:
-        check_int("in_features", in_features)
         check_dtypes(dtype, param_dtype)
-        self.net = self._network(in_features, hidden_size, *args, **kwargs)
+        self.net = net
         self.deterministic = deterministic
         self.dtype = dtype
         self.param_dtype = param_dtype
@@ -134,7 +130,26 @@ class RNN(_Layer):
     ((10, 3, 20), (2, 3, 20))
     """
 
-    _network = _networks.RNN
+    def __init__(
+        self,
+        in_features: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        nonlinearity: str = "tanh",
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        *,
+        deterministic: bool | None = False,
+        dtype: DTypeLike | None = None,
+        param_dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+    ) -> None:
+        check_int("in_features", in_features)
+        sizes = in_features, hidden_size, num_layers
+        net = _networks.RNN(*sizes, nonlinearity, bias, batch_first, dropout, bidirectional)
+        super().__init__(net, deterministic, dtype, param_dtype, rngs)
 
 
 class GRU(_Layer):
@@ -150,7 +165,25 @@ class GRU(_Layer):
     ((3, 10, 40), (2, 3, 20))
     """
 
-    _network = _networks.GRU
+    def __init__(
+        self,
+        in_features: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        *,
+        deterministic: bool | None = False,
+        dtype: DTypeLike | None = None,
+        param_dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+    ) -> None:
+        check_int("in_features", in_features)
+        sizes = in_features, hidden_size, num_layers
+        net = _networks.GRU(*sizes, bias, batch_first, dropout, bidirectional)
+        super().__init__(net, deterministic, dtype, param_dtype, rngs)
 
 
 class LSTM(_Layer):
@@ -167,7 +200,26 @@ class LSTM(_Layer):
     ((10, 3, 5), (2, 3, 5), (2, 3, 20))
     """
 
-    _network = _networks.LSTM
+    def __init__(
+        self,
+        in_features: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        proj_size: int = 0,
+        *,
+        deterministic: bool | None = False,
+        dtype: DTypeLike | None = None,
+        param_dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+    ) -> None:
+        check_int("in_features", in_features)
+        sizes = in_features, hidden_size, num_layers
+        net = _networks.LSTM(*sizes, bias, batch_first, dropout, bidirectional, proj_size)
+        super().__init__(net, deterministic, dtype, param_dtype, rngs)
 
 
 class AffineCell(nnx.RNNCellBase):
@@ -268,9 +320,28 @@ class SimpleCell(AffineCell):
         hidden_features: int,
         *,
         activation_fn: Callable[..., Any] = jnp.tanh,
-        **kwargs: Any,
+        bias: bool = True,
+        kernel_init: Initializer | None = None,
+        recurrent_kernel_init: Initializer | None = None,
+        bias_init: Initializer | None = None,
+        dtype: DTypeLike | None = None,
+        param_dtype: DTypeLike = jnp.float32,
+        carry_init: Initializer | None = None,
+        rngs: nnx.Rngs,
     ) -> None:
-        super().__init__(in_features, hidden_features, cell=elman_cell(activation_fn), **kwargs)
+        super().__init__(
+            in_features,
+            hidden_features,
+            cell=elman_cell(activation_fn),
+            bias=bias,
+            kernel_init=kernel_init,
+            recurrent_kernel_init=recurrent_kernel_init,
+            bias_init=bias_init,
+            dtype=dtype,
+            param_dtype=param_dtype,
+            carry_init=carry_init,
+            rngs=rngs,
+        )
 
 
 class GRUCell(AffineCell):
@@ -286,8 +357,33 @@ class GRUCell(AffineCell):
     (dtype(bfloat16), (3, 20), (60,))
     """
 
-    def __init__(self, in_features: int, hidden_features: int, **kwargs: Any) -> None:
-        super().__init__(in_features, hidden_features, cell=gru, **kwargs)
+    def __init__(
+        self,
+        in_features: int,
+        hidden_features: int,
+        *,
+        bias: bool = True,
+        kernel_init: Initializer | None = None,
+        recurrent_kernel_init: Initializer | None = None,
+        bias_init: Initializer | None = None,
+        dtype: DTypeLike | None = None,
+        param_dtype: DTypeLike = jnp.float32,
+        carry_init: Initializer | None = None,
+        rngs: nnx.Rngs,
+    ) -> None:
+        super().__init__(
+            in_features,
+            hidden_features,
+            cell=gru,
+            bias=bias,
+            kernel_init=kernel_init,
+            recurrent_kernel_init=recurrent_kernel_init,
+            bias_init=bias_init,
+            dtype=dtype,
+            param_dtype=param_dtype,
+            carry_init=carry_init,
+            rngs=rngs,
+        )
 
 
 class LSTMCell(AffineCell):
@@ -303,8 +399,33 @@ class LSTMCell(AffineCell):
     (3, 10, 40)
     """
 
-    def __init__(self, in_features: int, hidden_features: int, **kwargs: Any) -> None:
-        super().__init__(in_features, hidden_features, cell=lstm, **kwargs)
+    def __init__(
+        self,
+        in_features: int,
+        hidden_features: int,
+        *,
+        bias: bool = True,
+        kernel_init: Initializer | None = None,
+        recurrent_kernel_init: Initializer | None = None,
+        bias_init: Initializer | None = None,
+        dtype: DTypeLike | None = None,
+        param_dtype: DTypeLike = jnp.float32,
+        carry_init: Initializer | None = None,
+        rngs: nnx.Rngs,
+    ) -> None:
+        super().__init__(
+            in_features,
+            hidden_features,
+            cell=lstm,
+            bias=bias,
+            kernel_init=kernel_init,
+            recurrent_kernel_init=recurrent_kernel_init,
+            bias_init=bias_init,
+            dtype=dtype,
+            param_dtype=param_dtype,
+            carry_init=carry_init,
+            rngs=rngs,
+        )
 
 
 OptimizedLSTMCell = LSTMCell

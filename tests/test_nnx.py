@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import inspect
 
 import jax
 import jax.numpy as jnp
@@ -412,3 +413,16 @@ def test_errors(name):
     call, error, message = ERRORS[name]
     with pytest.raises(error, match=message):
         call()
+
+
+def test_constructors_spell_every_argument():
+    names = ("RNN", "GRU", "LSTM", "SimpleCell", "GRUCell", "LSTMCell", "AffineCell")
+    signatures = {name: inspect.signature(getattr(jaxrnn.nnx, name).__init__).parameters for name in names}
+    for parameters in signatures.values():
+        kinds = {parameter.kind for parameter in parameters.values()}
+        assert kinds == {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}
+    for name in ("RNN", "GRU", "LSTM"):
+        core = list(inspect.signature(getattr(jr, name)).parameters.values())[1:]  # but for input_size
+        assert [(p.name, p.default) for p in core] == [
+            (p.name, p.default) for p in list(signatures[name].values())[2 : 2 + len(core)]
+        ]
