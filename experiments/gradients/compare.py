@@ -175,12 +175,12 @@ class _Trainer:
 
     def _update(self, params: Any, optimizer_state: Any, number: Array) -> tuple[Any, Any, Array]:
         keys = jax.random.split(jax.random.fold_in(self.key, number), self.arguments.batch)
-        values, grads = jax.vmap(self._gradient, in_axes=(None, 0))(params, keys)
+        values, grads, _ = jax.vmap(self._gradient, in_axes=(None, 0))(params, keys)
         mean = jax.tree.map(lambda a: jnp.mean(a, axis=0), grads)
         updates, optimizer_state = self.optimizer.update(mean, optimizer_state)
         return optax.apply_updates(params, updates), optimizer_state, jnp.mean(values)
 
-    def _gradient(self, params: Any, key: Array) -> tuple[Array, Any]:
+    def _gradient(self, params: Any, key: Array) -> gradients.Gradient:
         key_data, key_draws = jax.random.split(key)
         draws = {"key": key_draws} if self.name in STOCHASTIC else {}
         xs, ys = echo(key_data, self.arguments.steps)

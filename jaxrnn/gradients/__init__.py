@@ -1,7 +1,7 @@
 """Recurrent gradients by every general method, one signature, on any step function.
 
     problem = Problem(step, loss, select)
-    value, grads = bptt(problem, params, state, xs, ys)
+    value, grads, state = bptt(problem, params, state, xs, ys)
 
 `bptt` is the exact reference; `tbptt`, `artbp`, `rtrl`, `snap` and `uoro` are called alike. `online` has the learners
 for endless streams. `compare` measures any of them against the exact gradient, `flow` shows how that one goes back
@@ -10,24 +10,26 @@ a sum or mean.
 """
 
 from . import online as online
-from ._artbp import artbp as artbp
-from ._bptt import bptt as bptt
+from ._algorithms.artbp import artbp as artbp
+from ._algorithms.bptt import bptt as bptt
+from ._algorithms.influence.rtrl import rtrl as rtrl
+from ._algorithms.influence.snap import snap as snap
+from ._algorithms.tbptt import tbptt as tbptt
+from ._algorithms.uoro import uoro as uoro
 from ._check import check_gradient as check_gradient
 from ._compare import compare as compare
 from ._compare_report import Comparison as Comparison
 from ._flow import flow as flow
 from ._flow_report import Flow as Flow
+from ._learner import Gradient as Gradient
 from ._learner import Learner as Learner
 from ._problem import Problem as Problem
-from ._sequence import rtrl as rtrl
-from ._sequence import snap as snap
-from ._sequence import tbptt as tbptt
-from ._sequence import uoro as uoro
 from ._state_gradients import state_gradients as state_gradients
 
 __all__ = [
     "Comparison",
     "Flow",
+    "Gradient",
     "Learner",
     "Problem",
     "artbp",

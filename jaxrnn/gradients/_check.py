@@ -13,9 +13,10 @@ from jax import Array, lax
 
 from .._core.cell import Cell, Params, State, Step, as_step
 from .._core.checks import describe, dtype_of
-from ._bptt import bptt
-from ._problem import Problem, at, check_differentiable, check_sequences, concrete, is_real, split
-from ._sequence import rtrl
+from ._algorithms.bptt import bptt
+from ._algorithms.influence.rtrl import rtrl
+from ._leaves import at, concrete, is_real, split
+from ._problem import Problem, check_differentiable, check_sequences
 
 DTYPES = (jnp.bfloat16, jnp.float32, jnp.float64)
 DIRECTIONS = 2  # random ones, for each leaf
@@ -135,12 +136,12 @@ def _dtype_findings(step: Cell | Step, params: Params, state: State, xs: Any, dt
     with jax.enable_x64(dtype == jnp.float64 or jax.config.read("jax_enable_x64")):
         params, state, xs = _converted((params, state, xs), dtype)
         try:
-            following = jax.eval_shape(as_step(step), params, state, at(xs, 0))
+            new_state = jax.eval_shape(as_step(step), params, state, at(xs, 0))
         except Exception as error:
             return [f"{check} the step raises {_raised(error)}"]
-        if jax.tree.structure(following) != jax.tree.structure(state):
-            return [f"{check} the state goes in as {describe(state)} and comes out as {describe(following)}"]
-        leaves = zip(_leaf_names("state", state), jax.tree.leaves(state), jax.tree.leaves(following), strict=True)
+        if jax.tree.structure(new_state) != jax.tree.structure(state):
+            return [f"{check} the state goes in as {describe(state)} and comes out as {describe(new_state)}"]
+        leaves = zip(_leaf_names("state", state), jax.tree.leaves(state), jax.tree.leaves(new_state), strict=True)
         return [
             f"{check} {name} goes in as {describe(a)} and comes out as {describe(b)}"
             for name, a, b in leaves
@@ -187,8 +188,8 @@ def _states(step: Cell | Step, params: Params, state: State, xs: Any) -> State:
     """(T, ...) per leaf."""
 
     def advance(state: State, x: Any) -> tuple[State, State]:
-        following = as_step(step)(params, state, x)
-        return following, following
+        new_state = as_step(step)(params, state, x)
+        return new_state, new_state
 
     return lax.scan(advance, state, xs)[1]
 
@@ -329,12 +330,12 @@ def _rtrl_findings(run: _Run) -> Iterator[str]:
         warnings.warn(f"check_gradient leaves out RTRL against BPTT: {reason}", stacklevel=5)
         return
     problem = Problem(run.step, _projection)
-    value, exact = bptt(problem, params, state, xs, run.ys)
+    value, exact, _ = bptt(problem, params, state, xs, run.ys)
     expected = _projection(None, run.states, run.ys)
     if not _agree(float(value), float(expected), EXACT * float(jnp.abs(expected)) + 1e-12):
         yield f"run: L is {value:.6g} by run, {expected:.6g} by step, which must have the same numbers"
         return
-    _, forward = rtrl(problem, params, state, xs, run.ys, budget=BUDGET)
+    _, forward, _ = rtrl(problem, params, state, xs, run.ys, budget=BUDGET)
     for name, ours, theirs in zip(_leaf_names("params", params), *map(jax.tree.leaves, (forward, exact)), strict=True):
         if worst := _worst(ours, theirs):
             yield f"RTRL against BPTT: dL/d{name}{worst}"

@@ -14,10 +14,12 @@ from jax import Array, lax
 
 from .._core.cell import Params, State
 from .._core.checks import check_int, check_tree_like, describe, dtype_of
-from ._bptt import bptt
+from ._algorithms.bptt import bptt
 from ._compare_report import Agreement, Comparison, Cost, Measured
+from ._learner import Gradient
+from ._leaves import concrete, ravel
 from ._norms import nonzero, norm, unit
-from ._problem import Problem, check_problem, check_sequences, concrete, ravel
+from ._problem import Problem, check_problem, check_sequences
 
 _ARGUMENTS = ("problem", "params", "state", "xs", "ys")
 _SECONDS, _CALLS = 0.3, range(3, 30)  # a call is timed again for this long, so many times
@@ -44,8 +46,8 @@ def compare(
 
     Args:
       problem, params, state, xs, ys: see `bptt`; values, so not inside `jax.jit`.
-      algorithms: name -> (problem, params, state, xs, ys, *, key=None) -> (value, grads), made of JAX operations: the
-        algorithms here, their arguments bound by `functools.partial`, or your own.
+      algorithms: name -> (problem, params, state, xs, ys, *, key=None) -> (value, grads, state), made of JAX
+        operations: the algorithms here, their arguments bound by `functools.partial`, or your own.
       key: for the stochastic ones; may be left out if there are none.
       repeats: draws of each stochastic algorithm; with 1, variance and what follows from it are None.
 
@@ -54,8 +56,8 @@ def compare(
 
     Raises:
       ValueError: repeats < 1, no algorithms, no key for a stochastic one, a gradient that is unlike params; as `bptt`.
-      TypeError: an algorithm that cannot be called so, or returns no (value, grads), by name; repeats is no int; as
-        `bptt`.
+      TypeError: an algorithm that cannot be called so, or returns no (value, grads, state), by name; repeats is no int;
+        as `bptt`.
 
     >>> import functools, jax, jax.numpy as jnp, jaxrnn as jr
     >>> from jaxrnn import gradients
@@ -75,7 +77,7 @@ def compare(
         (params, state, xs, ys),
         "compare measures time and counts draws, so it needs values: it cannot run inside jax.jit",
     )
-    (_, exact), cost = _measure(functools.partial(bptt, problem), *args)
+    (_, exact, _), cost = _measure(functools.partial(bptt, problem), *args)
     vector, names = _flat(exact), _names(exact)
     measured = {}
     for name, algorithm in algorithms.items():
@@ -102,7 +104,9 @@ def _is_stochastic(name: Any, algorithm: Any) -> bool:
     """Whether it takes a key that is not bound yet; an error if it cannot be called at all."""
     if not isinstance(name, str):
         raise TypeError(f"algorithms must have names as keys, got {name!r} of type {type(name).__name__}")
-    expected = f"algorithms[{name!r}] must be a function ({', '.join(_ARGUMENTS)}, *, key=None) -> (value, grads)"
+    expected = (
+        f"algorithms[{name!r}] must be a function ({', '.join(_ARGUMENTS)}, *, key=None) -> (value, grads, state)"
+    )
     if not callable(algorithm):
         raise TypeError(f"{expected}, got {type(algorithm).__name__}")
     signature = inspect.signature(algorithm)
@@ -121,20 +125,21 @@ def _is_unbound(parameter: inspect.Parameter) -> bool:
 
 def _call(
     name: str, algorithm: Callable, problem: Problem, params: Params, state: State, xs: Any, ys: Any, **key: Array
-) -> tuple[Array, Params]:
-    """The algorithm's value and gradient, looked at while they are traced."""
+) -> Gradient:
+    """What the algorithm gives, looked at while it is traced."""
     try:
         result = algorithm(problem, params, state, xs, ys, **key)
     except Exception as error:
         error.add_note(f"This is from algorithms[{name!r}], as compare called it.")
         raise
-    if not isinstance(result, tuple) or len(result) != 2:
-        raise TypeError(f"algorithms[{name!r}] returned {describe(result)}, expected (value, grads)")
-    value, grads = result
+    if not isinstance(result, tuple) or len(result) != 3:
+        raise TypeError(f"algorithms[{name!r}] returned {describe(result)}, expected (value, grads, state)")
+    value, grads, new_state = result
     if jnp.shape(value) != () or not jnp.issubdtype(dtype_of(value), jnp.floating):
         raise TypeError(f"algorithms[{name!r}] returned the value {describe(value)}, expected one real number")
     check_tree_like(f"the gradient that algorithms[{name!r}] returned", grads, params, "as params")
-    return value, grads
+    check_tree_like(f"the state that algorithms[{name!r}] returned", new_state, state, "as the state it was given")
+    return Gradient(value, grads, new_state)
 
 
 def _measure(call: Callable, *args: Any, **key: Array) -> tuple[Any, Cost]:
@@ -179,7 +184,7 @@ def _measured(
         draws = jax.jit(functools.partial(_draws, call, wheres))
         agreements = _spreads(draws(args, exact, jax.random.split(key, repeats)), exact, wheres, repeats)
     else:
-        (_, grads), cost = _measure(call, *args)
+        (_, grads, _), cost = _measure(call, *args)
         agreements = [Agreement(*map(float, row)) for row in _agreements(_flat(grads), exact, wheres)]
     zero = [not float(jnp.max(jnp.abs(exact[where]), initial=0)) for where in wheres]
     agreements = [Agreement() if z else agreement for z, agreement in zip(zero, agreements, strict=True)]

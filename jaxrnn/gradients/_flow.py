@@ -11,22 +11,10 @@ from jax import Array, lax
 
 from .._core.cell import Cell, Params, State, as_step
 from ._flow_report import Flow, rate_of
+from ._leaves import at, concrete, is_real, ravel, split, steps_of, unravel
+from ._local import local_step, loss_gradient
 from ._norms import nonzero, norm
-from ._problem import (
-    Problem,
-    at,
-    check_parts,
-    check_problem,
-    check_sequences,
-    concrete,
-    is_real,
-    local_step,
-    loss_gradient,
-    ravel,
-    split,
-    steps_of,
-    unravel,
-)
+from ._problem import Problem, check_parts, check_problem, check_sequences
 
 MAP = 1000  # longer sequences are subsampled to at most as many times
 _KRYLOV = 32  # directions in which the norm of a larger Jacobian is sought
@@ -105,8 +93,8 @@ def _flow(problem: Problem, stride: int, params: Params, state: State, xs: Any, 
     check_parts(problem, params, state, at(xs, 0))
 
     def forward(state: State, x: Any) -> tuple[State, tuple[State, State]]:
-        following = as_step(problem.step)(problem.select(params), state, x)
-        return following, (state, following)
+        new_state = as_step(problem.step)(problem.select(params), state, x)
+        return new_state, (state, new_state)
 
     _, (before, after) = lax.scan(forward, state, xs, length=steps_of(xs, ys))
     norms, total, omega = _totals(problem, params, before, after, xs, ys)
@@ -121,10 +109,10 @@ def _totals(
 
     def backward(carry: tuple[list[Array], Array], inputs: tuple) -> tuple[tuple[list[Array], Array], tuple]:
         cotangent, previous = carry
-        state, following, x, y = inputs
+        state, new_state, x, y = inputs
         arrived = norm(ravel(cotangent))
         term = jnp.where(previous == 0, 0, arrived / nonzero(previous) - 1) ** 2
-        cotangent = jax.tree.map(operator.add, cotangent, loss_gradient(problem, params, following, y)[2])
+        cotangent = jax.tree.map(operator.add, cotangent, loss_gradient(problem, params, new_state, y)[2])
         total = norm(ravel(cotangent))
         leaves = jnp.stack([norm(ravel([leaf])).astype(total.dtype) for leaf in cotangent])
         return (_pull(problem, params, state, x)(cotangent), total), (leaves, total, term)

@@ -1,4 +1,4 @@
-"""The interface of online learners, and the scan that makes an algorithm for a whole sequence of one."""
+"""What algorithms give, the interface of online learners, and the scan that makes the one of the other."""
 
 import functools
 from collections.abc import Callable
@@ -9,7 +9,17 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from .._core.cell import Params, State
-from ._problem import add_up, at, check_sequences, narrowed, zero_sums
+from ._leaves import at
+from ._problem import Problem, check_parts, check_sequences
+from ._sums import add_up, narrowed, zero_sums
+
+
+class Gradient(NamedTuple):
+    """What every algorithm gives for a sequence."""
+
+    value: Array  # L
+    grads: Params  # dL/dθ, a pytree like params
+    state: State  # after the last step: where the next part of a stream begins
 
 
 class Learner(NamedTuple):
@@ -21,25 +31,26 @@ class Learner(NamedTuple):
         The parameters may change from one update to the next. Made for `jax.lax.scan`. `carry.state` is the state.
       rest: `(params, carry) -> grads`, the gradient of losses that `update` has not propagated yet; None if there are
         never any.
+      of_batch: `() -> Learner`, the same for a batch of streams, see `online.batched`; None where `jax.vmap` of the
+        learner, and a sum, does no more work than need be.
     """
 
     init: Callable[..., Any]
     update: Callable[[Params, Any, Any, Any], tuple[Any, Array, Params]]
     rest: Callable[[Params, Any], Params] | None = None
+    of_batch: Callable[[], "Learner"] | None = None
 
 
 def sequence_gradient(
     learner: Learner, params: Params, state: State, xs: Any, ys: Any, key: Array | None = None
-) -> tuple[Array, Params]:
+) -> Gradient:
     """The sum of what the learner gives over a sequence, for parameters that stay as they are."""
     check_sequences(xs, ys)
     return _sequence_gradient(learner, params, state, xs, ys, key)
 
 
 @functools.partial(jax.jit, static_argnames="learner")
-def _sequence_gradient(
-    learner: Learner, params: Params, state: State, xs: Any, ys: Any, key: Array | None
-) -> tuple[Array, Params]:
+def _sequence_gradient(learner: Learner, params: Params, state: State, xs: Any, ys: Any, key: Array | None) -> Gradient:
     """At module level, so that an eager call traces once."""
 
     def update(carry: tuple[Any, Array, Params], inputs: tuple[Any, Any]) -> tuple[tuple[Any, Array, Params], None]:
@@ -52,4 +63,13 @@ def _sequence_gradient(
     (end, total, sums), _ = lax.scan(update, (start, *zero_sums((jnp.zeros_like(value), params))), (xs, ys))
     if learner.rest is not None:
         sums = add_up(sums, learner.rest(params, end))
-    return narrowed((total, sums), (value, params))
+    total, grads = narrowed((total, sums), (value, params))
+    return Gradient(total, grads, end.state)
+
+
+def checked_init(
+    problem: Problem, init: Callable[..., Any], params: Params, state: State, x: Any, key: Array | None = None
+) -> Any:
+    """`init(params, state, x, key)`, if they fit together."""
+    check_parts(problem, params, state, x)
+    return init(params, jax.tree.map(jnp.asarray, state), x, key)

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 from jax import Array
 
 from .._core.cell import Params, State, as_step
-from ._bptt import total_loss
-from ._problem import Problem, at, check_parts, check_problem, check_sequences, is_real, split, steps_of
+from ._algorithms.bptt import total_loss
+from ._leaves import at, is_real, split, steps_of
+from ._problem import Problem, check_parts, check_problem, check_sequences
 
 
 def state_gradients(problem: Problem, params: Params, state: State, xs: Any, ys: Any) -> State:
@@ -53,5 +54,5 @@ def _state_gradients(problem: Problem, params: Params, state: State, xs: Any, ys
 
     perturbed = problem._replace(step=step)
     zeros = [jnp.zeros((steps_of(xs, ys), *a.shape), a.dtype) for a in split(state)[0]]
-    found = iter(jax.grad(lambda perturbations: total_loss(perturbed, params, state, (xs, perturbations), ys))(zeros))
+    found = iter(jax.grad(lambda zeros: total_loss(perturbed, params, state, (xs, zeros), ys)[0])(zeros))
     return jax.tree.map(lambda a: next(found) if is_real(a) else None, state)

@@ -29,7 +29,6 @@ True
 """
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -37,113 +36,87 @@ import jax.numpy as jnp
 from jax import Array
 
 from .._core.cell import Params, State
-from .._core.checks import check_int
-from . import _influence, _truncated, _uoro
+from ._algorithms.influence.rtrl import rtrl_learner as rtrl
+from ._algorithms.influence.snap import snap_learner as snap
+from ._algorithms.tbptt import tbptt_learner as tbptt
+from ._algorithms.uoro import uoro_learner as uoro
 from ._learner import Learner as Learner
-from ._problem import Problem, check_parts, check_problem
 
-BUDGET = 2**31  # bytes
-
-
-def rtrl(problem: Problem, *, budget: int = BUDGET) -> Learner:
-    """Real-time recurrent learning, see `jaxrnn.gradients.rtrl`.
-
-    Args:
-      problem: step, loss and select.
-      budget: bytes that the influence matrix may take; `init` raises a ValueError before it would make a larger one.
-
-    Raises:
-      TypeError: problem is no Problem.
-    """
-    check_problem(problem)
-    check_int("budget", budget)
-    return _by_influence(problem, None, budget)
+__all__ = ["Learner", "batched", "rtrl", "snap", "tbptt", "uoro"]
 
 
-def snap(problem: Problem, *, order: int = 1, budget: int = BUDGET) -> Learner:
-    """Sparse n-step approximation of the influence matrix, see `jaxrnn.gradients.snap`.
+def batched(learner: Learner) -> Learner:
+    """A learner for a batch of streams that go in step, of one for a single stream.
+
+        value, grads = Σ_b of what the learner gives for stream b
+
+    `init` takes a state and an x whose leaves have the batch axis first, `update` such an x and y. What does not differ
+    between streams, such as the clock of truncated BPTT, is there once: where plain `jax.vmap` would run both sides of
+    every condition at every step, its work is done when its time has come. A key is split, one for each stream.
 
     Args:
-      problem: step, loss and select.
-      order: keep the influence of parameters on what they reach within this many steps.
-      budget: bytes that what is kept may take; `init` raises a ValueError before it would make more.
+      learner: any `Learner`; what has an `of_batch` is asked for it, any other is run by `jax.vmap`.
+
+    Returns:
+      A `Learner`, the same object for equal arguments.
 
     Raises:
-      ValueError: order < 1.
-      TypeError: problem is no Problem, order is no int.
+      TypeError: learner is no Learner.
+      ValueError: from `init`, leaves of state and x without a batch axis, or with different ones.
+
+    >>> import jax, jax.numpy as jnp, jaxrnn as jr
+    >>> from jaxrnn import gradients
+    >>> problem = gradients.Problem(jr.gru, loss=lambda params, h, y: jnp.sum((h - y) ** 2))
+    >>> params, learner = jr.gru.init(jax.random.key(0), 3, 8), gradients.online.snap(problem)
+    >>> learner = gradients.online.batched(learner)
+    >>> carry = learner.init(params, jnp.zeros((4, 8)), jnp.ones((4, 3)))                            # 4 streams
+    >>> carry, value, grads = learner.update(params, carry, jnp.ones((4, 3)), jnp.ones((4, 8)))
+    >>> carry.state.shape, value.shape, grads.weight_hh.shape
+    ((4, 8), (), (24, 8))
     """
-    check_problem(problem)
-    check_int("order", order)
-    check_int("budget", budget)
-    return _by_influence(problem, order, budget)
+    if not isinstance(learner, Learner):
+        raise TypeError(f"learner must be a jaxrnn.gradients.Learner, got {type(learner).__name__}")
+    return _batched(learner)
 
 
 @functools.lru_cache
-def _by_influence(problem: Problem, order: int | None, budget: int) -> Learner:
-    return Learner(
-        functools.partial(_checked, problem, functools.partial(_influence.influence_init, problem, order, budget)),
-        functools.partial(_influence.influence_update, problem, order),
-    )
+def _batched(learner: Learner) -> Learner:
+    of_batch = _by_vmap(learner) if learner.of_batch is None else learner.of_batch()
+    return of_batch._replace(init=functools.partial(_checked_init, of_batch.init))
 
 
-def _checked(problem: Problem, init: Callable, params: Params, state: State, x: Any, key: Array | None = None) -> Any:
-    """`init(params, state, x, key)`, if they fit together."""
-    check_parts(problem, params, state, x)
-    return init(params, jax.tree.map(jnp.asarray, state), x, key)
+def _by_vmap(learner: Learner) -> Learner:
+    rest = None if learner.rest is None else functools.partial(_rest, learner.rest)
+    return Learner(functools.partial(_init, learner), functools.partial(_update, learner), rest)
 
 
-def uoro(problem: Problem, *, samples: int = 1) -> Learner:
-    """Unbiased online recurrent optimisation, see `jaxrnn.gradients.uoro`; `init` needs a key.
-
-    Its noise wants a small learning rate, or many samples: both bring the variance of what is learnt down alike.
-
-    Args:
-      problem: step, loss and select.
-      samples: how many independent estimates are averaged.
-
-    Raises:
-      ValueError: samples < 1; from `init`, no key.
-      TypeError: problem is no Problem, samples is no int.
-    """
-    check_problem(problem)
-    check_int("samples", samples)
-    return _uoro_learner(problem, samples)
+def _checked_init(init: Any, params: Params, state: State, x: Any, key: Array | None = None) -> Any:
+    leaves = [
+        (name + jax.tree_util.keystr(path), jnp.shape(leaf))
+        for name, tree in (("state", state), ("x", x))
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    ]
+    sizes = {shape[:1] for _, shape in leaves}
+    if len(sizes) != 1 or sizes == {()}:
+        shapes = ", ".join(f"{name} {shape}" for name, shape in leaves)
+        raise ValueError(f"state and x of a batch must have the batch axis first in every leaf, got {shapes}")
+    return init(params, state, x, key)
 
 
-@functools.lru_cache
-def _uoro_learner(problem: Problem, samples: int) -> Learner:
-    return Learner(
-        functools.partial(_checked, problem, functools.partial(_uoro.uoro_init, problem, samples)),
-        functools.partial(_uoro.uoro_update, problem),
-    )
+def _init(learner: Learner, params: Params, state: State, x: Any, key: Array | None) -> Any:
+    batch = jax.tree.leaves((state, x))[0].shape[0]
+    keys = None if key is None else jax.random.split(key, batch)
+    return jax.vmap(learner.init, in_axes=(None, 0, 0, 0))(params, state, x, keys)
 
 
-def tbptt(problem: Problem, *, k1: int, k2: int) -> Learner:
-    """Truncated back-propagation through time on a ring of the last k2 steps, see `jaxrnn.gradients.tbptt`.
-
-    Every k1 steps the gradient of the losses since comes out at once; in between, only that of what the loss alone
-    sees; `learner.rest(params, carry)` is what is still to come at the end of a stream. When the parameters change, a
-    step back in time is differentiated at the state that it had then and at the present parameters; its loss's
-    derivative is the one from then.
-
-    Args:
-      problem: step, loss and select.
-      k1: how many steps apart losses are propagated.
-      k2: how many steps back they are.
-
-    Raises:
-      ValueError: k1 < 1 or k1 > k2.
-      TypeError: problem is no Problem, k1 or k2 is no int.
-    """
-    check_problem(problem)
-    _truncated.check_truncation(k1, k2)
-    return _tbptt_learner(problem, k1, k2)
+def _update(learner: Learner, params: Params, carry: Any, x: Any, y: Any) -> tuple[Any, Array, Params]:
+    carry, values, grads = jax.vmap(learner.update, in_axes=(None, 0, 0, 0))(params, carry, x, y)
+    return carry, jnp.sum(values), _sum(grads)
 
 
-@functools.lru_cache
-def _tbptt_learner(problem: Problem, k1: int, k2: int) -> Learner:
-    return Learner(
-        functools.partial(_checked, problem, functools.partial(_truncated.tbptt_init, k2)),
-        functools.partial(_truncated.tbptt_update, problem, k1, k2),
-        functools.partial(_truncated.tbptt_rest, problem),
-    )
+def _rest(rest: Any, params: Params, carry: Any) -> Params:
+    return _sum(jax.vmap(rest, in_axes=(None, 0))(params, carry))
+
+
+def _sum(grads: Params) -> Params:
+    return jax.tree.map(lambda a: jnp.sum(a, axis=0), grads)

@@ -19,21 +19,20 @@ MEASURES = ("bias", "bias_standard_error", "variance", "signal_to_noise")
 
 def multiple(problem, params, state, xs, ys, *, by):
     """The exact gradient times a number."""
-    value, grads = gradients.bptt(problem, params, state, xs, ys)
-    return value, jax.tree.map(lambda g: g * jnp.asarray(by, g.dtype), grads)
+    value, grads, final = gradients.bptt(problem, params, state, xs, ys)
+    return value, jax.tree.map(lambda g: g * jnp.asarray(by, g.dtype), grads), final
 
 
 def noisy(problem, params, state, xs, ys, *, key, by=1.0, scatter=0.0):
     """The same, with independent normal noise on every entry."""
-    value, grads = multiple(problem, params, state, xs, ys, by=by)
+    value, grads, final = multiple(problem, params, state, xs, ys, by=by)
     leaves, structure = jax.tree.flatten(grads)
     keys = jax.random.split(key, len(leaves))
-    return value, structure.unflatten(
-        [
-            g + jnp.asarray(scatter, g.dtype) * jax.random.normal(k, g.shape, g.dtype)
-            for k, g in zip(keys, leaves, strict=True)
-        ]
-    )
+    scattered = [
+        g + jnp.asarray(scatter, g.dtype) * jax.random.normal(k, g.shape, g.dtype)
+        for k, g in zip(keys, leaves, strict=True)
+    ]
+    return value, structure.unflatten(scattered), final
 
 
 def of(by, **more):
@@ -207,9 +206,9 @@ def test_time_and_memory():
     problem, args = make_problem("rnn", jnp.float32)
 
     def busy(problem, params, state, xs, ys):
-        value, grads = gradients.bptt(problem, params, state, xs, ys)
+        value, grads, final = gradients.bptt(problem, params, state, xs, ys)
         square = jnp.sin(jnp.arange(1000, dtype=jnp.float32)[:, None] * value + jnp.ones((1, 1000), jnp.float32))
-        return value + jnp.sum(jnp.sin(square @ square)), grads
+        return value + jnp.sum(jnp.sin(square @ square)), grads, final
 
     report = gradients.compare(problem, *args, {"bptt": gradients.bptt, "busy": busy})
     bptt, busy_cost = (measured.cost for measured in report.algorithms.values())
@@ -236,11 +235,15 @@ def without_value(problem, params, state, xs, ys):
 
 
 def vector_value(problem, params, state, xs, ys):
-    return jnp.ones(2), params
+    return jnp.ones(2), params, state
 
 
 def other_gradient(problem, params, state, xs, ys):
-    return jnp.ones(()), params["cell"]
+    return jnp.ones(()), params["cell"], state
+
+
+def other_state(problem, params, state, xs, ys):
+    return jnp.ones(()), params, state[:1]
 
 
 def raises(problem, params, state, xs, ys):
@@ -265,9 +268,10 @@ def raises(problem, params, state, xs, ys):
             TypeError,
             r"algorithms\['a'\] must be .*too many positional",
         ),
-        ({"a": without_value}, {}, TypeError, r"algorithms\['a'\] returned .*, expected \(value, grads\)"),
+        ({"a": without_value}, {}, TypeError, r"algorithms\['a'\] returned .*, expected \(value, grads, state\)"),
         ({"a": vector_value}, {}, TypeError, r"algorithms\['a'\] returned the value float32\[2\], expected one real"),
         ({"a": other_gradient}, {}, ValueError, r"the gradient that algorithms\['a'\] returned is .* \(as params\)"),
+        ({"a": other_state}, {}, ValueError, r"the state that algorithms\['a'\] returned has shape \(1,\), expected"),
         ({"a": raises}, {}, RuntimeError, r"of its own\nThis is from algorithms\['a'\], as compare called it"),
     ],
 )

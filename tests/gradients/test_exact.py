@@ -9,7 +9,7 @@ import pytest
 
 import jaxrnn as jr
 from jaxrnn import gradients
-from jaxrnn.gradients import _revolve
+from jaxrnn.gradients._algorithms import revolve
 
 from ..cell_table import random_like
 from ..test_retrace import tracing
@@ -67,13 +67,14 @@ def test_a_batch_by_vmap_is_a_loop_and_ragged_ones_are_sequences_alone(algorithm
     lengths = [7, 3, 5]
     many_ys["weight"] = many_ys["weight"] * jnp.asarray(np.arange(STEPS) < np.array(lengths)[:, None], float)
     run = functools.partial(algorithm, problem, params)
-    values, grads = jax.vmap(run)(states, many_xs, many_ys)
+    many = jax.vmap(run)(states, many_xs, many_ys)
     for index, length in enumerate(lengths):
         one = jax.tree.map(lambda a, i=index: a[i], (states, many_xs, many_ys))
-        assert_close((values[index], jax.tree.map(lambda a, i=index: a[i], grads)), run(*one), 1e-12)
+        ours = jax.tree.map(lambda a, i=index: a[i], many)
+        assert_close(ours, run(*one), 1e-12)
         if algorithm in (gradients.bptt, gradients.rtrl):
             alone = run(one[0], *jax.tree.map(lambda a, n=length: a[:n], one[1:]))
-            assert_close((values[index], jax.tree.map(lambda a, i=index: a[i], grads)), alone, 1e-12)
+            assert_close(ours[:2], alone[:2], 1e-12)
 
 
 def test_gradients_of_gradients():
@@ -108,15 +109,15 @@ def test_revolve_runs_the_fewest_steps_again(snapshots):
     """As many as an exhaustive search finds, and as the formula says."""
     for steps in range(1, 41):
         kept = min(snapshots, steps)
-        plan = _revolve.schedule(steps, kept)
+        plan = revolve.schedule(steps, kept)
         count = int((plan.end - plan.begin).sum())
-        assert count == _fewest(steps, kept) == _revolve.forward_steps(steps, kept)
+        assert count == _fewest(steps, kept) == revolve.forward_steps(steps, kept)
 
 
 @pytest.mark.parametrize(("steps", "snapshots"), [(1, 1), (9, 1), (50, 3), (100, 7), (33, 33)])
 def test_revolve_schedules_are_possible(steps, snapshots):
     """Played through: what is loaded is there, and every step is back-propagated from its own state."""
-    plan = _revolve.schedule(steps, snapshots)
+    plan = revolve.schedule(steps, snapshots)
     slots = {0: 0}
     for row, time in enumerate(reversed(range(steps))):
         at = slots[plan.load[row]]
@@ -183,13 +184,13 @@ def test_low_precision_adds_up_in_float32(dtype):
     problem = gradients.Problem(jr.gru, lambda params, h, y: jnp.mean((h - y) ** 2))
     params = jr.gru.init(jax.random.key(0), 3, 4, dtype=dtype)
     args = params, jnp.zeros(4, dtype), random_like(jnp.zeros((1000, 3), dtype)), jnp.full(1000, 0.5, dtype)
-    value, exact = gradients.bptt(problem, *jax.tree.map(lambda a: a.astype(jnp.float64), args))
+    value, exact, _ = gradients.bptt(problem, *jax.tree.map(lambda a: a.astype(jnp.float64), args))
     for algorithm in (
         functools.partial(gradients.bptt, memory="revolve"),
         functools.partial(gradients.tbptt, k1=50, k2=100),
         gradients.rtrl,
     ):
-        ours, grads = algorithm(problem, *args)
+        ours, grads, _ = algorithm(problem, *args)
         assert {ours.dtype, *(leaf.dtype for leaf in jax.tree.leaves(grads))} == {jnp.dtype(dtype)}
         np.testing.assert_allclose(float(ours), float(value), rtol=0.01)
         assert differ(jax.tree.map(lambda a: a.astype(float), grads), exact) < 0.05
@@ -220,9 +221,10 @@ def test_a_known_case():
     problem = gradients.Problem(lambda w, h, x: w * h, lambda w, h, y: y * h)
     ys = jnp.zeros(365, jnp.float64).at[-1].set(1)
     for algorithm in (gradients.bptt, gradients.rtrl, functools.partial(gradients.bptt, snapshots=6)):
-        value, gradient = algorithm(problem, jnp.float64(1.01), jnp.float64(1), jnp.zeros(365), ys)
+        value, gradient, state = algorithm(problem, jnp.float64(1.01), jnp.float64(1), jnp.zeros(365), ys)
         np.testing.assert_allclose(value, 37.78343433288728, rtol=1e-12)
         np.testing.assert_allclose(gradient, 365 * 1.01**364, rtol=1e-12)
+        np.testing.assert_allclose(state, value, rtol=1e-12)
 
 
 def test_state_gradients_are_those_of_the_rest_of_the_sequence():

@@ -8,8 +8,8 @@ from jax.flatten_util import ravel_pytree
 
 import jaxrnn as jr
 from jaxrnn import gradients
-from jaxrnn.gradients._influence import layout_of
-from jaxrnn.gradients._sparsity import jacobian_pattern
+from jaxrnn.gradients._algorithms.influence.influence import layout_of
+from jaxrnn.gradients._algorithms.influence.sparsity import jacobian_pattern
 
 from ..cell_table import make, random_like
 from .problems import NAMES, assert_close, differ, make_problem

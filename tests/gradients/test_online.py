@@ -43,7 +43,7 @@ def test_the_sum_over_a_sequence_is_the_whole_sequences(name, problem_name):
         sums = jax.tree.map(jnp.add, sums, learner.rest(params, carry))
     keys = {"key": key} if name == "uoro" else {}
     whole = getattr(gradients, name)(problem, params, state, xs, ys, **options, **keys)
-    assert_close((total, sums), whole, 1e-12)
+    assert_close((total, sums, carry.state), whole, 1e-12)
 
 
 def test_equal_arguments_give_the_same_learner():
@@ -111,3 +111,77 @@ def test_init_under_jit_checks_the_budget():
     learner = gradients.online.rtrl(problem, budget=10)
     with pytest.raises(ValueError, match="above budget=10"):
         jax.jit(functools.partial(learner.init, params, state))(xs[0])
+
+
+def streams(problem_name):
+    """Three streams of one problem, batch first after time."""
+    problem, (params, state, xs, ys) = make_problem(problem_name)
+    real = lambda a: jnp.issubdtype(a.dtype, jnp.floating)  # noqa: E731
+    states = jax.tree.map(lambda a: jnp.stack([a, 2 * a, -a] if real(a) else [a] * 3), state)
+    many_xs, many_ys = jax.tree.map(lambda a: jnp.stack([a, a[::-1], 0.5 * a], axis=1), (xs, ys))
+    return problem, params, states, many_xs, many_ys
+
+
+def sum_of(trees):
+    return jax.tree.map(lambda *leaves: sum(leaves), *trees)
+
+
+@pytest.mark.parametrize("problem_name", ["lstm", "bare"])
+@pytest.mark.parametrize("name", LEARNERS)
+def test_a_batch_of_streams_is_a_loop_over_them(name, problem_name):
+    problem, params, states, xs, ys = streams(problem_name)
+    make, options = LEARNERS[name]
+    one, many, key = make(problem, **options), gradients.online.batched(make(problem, **options)), jax.random.key(0)
+    carry = many.init(params, states, at(xs, 0), key)
+    alone = [one.init(params, at(states, b), at(at(xs, 0), b), k) for b, k in enumerate(jax.random.split(key, 3))]
+    update, update_alone = jax.jit(many.update), jax.jit(one.update)
+    for t in range(STEPS):
+        carry, value, grads = update(params, carry, at(xs, t), at(ys, t))
+        each = []
+        for b in range(3):
+            alone[b], *found = update_alone(params, alone[b], at(at(xs, t), b), at(at(ys, t), b))
+            each.append(found)
+        assert_close((value, grads), sum_of(each), 1e-11)
+    for b in range(3):
+        assert_close(at(carry.state, b), alone[b].state, 1e-12)
+    if one.rest is not None:
+        assert_close(many.rest(params, carry), sum_of([one.rest(params, inner) for inner in alone]), 1e-11)
+
+
+def test_a_batch_propagates_when_its_time_has_come():
+    """The clock is shared: the scan back stands inside a condition, not in both sides of a selection."""
+    problem, params, states, xs, ys = streams("lstm")
+    learner = gradients.online.tbptt(problem, k1=2, k2=4)
+    many = gradients.online.batched(learner)
+
+    def primitives(update, carry):
+        jaxpr = jax.make_jaxpr(update)(params, carry, at(xs, 0), at(ys, 0)).jaxpr
+        return {equation.primitive.name for equation in jaxpr.eqns}
+
+    carry = many.init(params, states, at(xs, 0))
+    assert "cond" in primitives(many.update, carry)
+    assert "scan" not in primitives(many.update, carry)
+    by_vmap = jax.vmap(learner.update, in_axes=(None, 0, 0, 0))
+    carry = jax.vmap(learner.init, in_axes=(None, 0, 0))(params, states, at(xs, 0))
+    assert "scan" in primitives(by_vmap, carry)
+
+
+def test_streams_of_a_batch_draw_signs_of_their_own():
+    problem, params, states, xs, _ = streams("lstm")
+    same = jax.tree.map(lambda a: jnp.stack([a[0]] * 2), states)
+    learner = gradients.online.batched(gradients.online.uoro(problem))
+    carry = learner.init(params, same, xs[0, :2], jax.random.key(0))
+    assert carry.key.shape == (2,)
+    assert carry.key[0] != carry.key[1]
+
+
+def test_batched_is_cached_and_checks_what_it_is_given():
+    problem, params, states, xs, _ = streams("gru")
+    learner = gradients.online.snap(problem)
+    assert gradients.online.batched(learner) is gradients.online.batched(learner)
+    with pytest.raises(TypeError, match=r"learner must be a jaxrnn\.gradients\.Learner, got function"):
+        gradients.online.batched(gradients.online.snap)
+    with pytest.raises(ValueError, match=r"batch axis first in every leaf, got state \(3, 4\), x \(2, 3\)"):
+        gradients.online.batched(learner).init(params, states, xs[0, :2])
+    with pytest.raises(ValueError, match="needs a key"):
+        gradients.online.batched(gradients.online.uoro(problem)).init(params, states, xs[0])

@@ -8,7 +8,7 @@ from jax.flatten_util import ravel_pytree
 
 import jaxrnn as jr
 from jaxrnn import gradients
-from jaxrnn.gradients._transition import affine_by_unit, affine_transition
+from jaxrnn.gradients._algorithms.influence.transition import affine_by_unit, affine_transition
 
 from ..cell_table import make, random_like
 

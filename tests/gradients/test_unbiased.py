@@ -9,7 +9,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from jaxrnn import gradients
-from jaxrnn.gradients import _uoro
+from jaxrnn.gradients._algorithms import uoro
 
 from .problems import assert_close, make_problem
 
@@ -89,9 +89,9 @@ def test_wrong_estimators_are_found_out(name, spoil):
 
 def test_a_uoro_without_its_last_signs_is_found_out(monkeypatch):
     """The term of the present step, dropped from one of the two vectors."""
-    monkeypatch.setattr(_uoro, "_joined", lambda pushed, right, signs, immediate: (pushed + signs, right))
+    monkeypatch.setattr(uoro, "_joined", lambda pushed, right, signs, immediate: (pushed + signs, right))
     problem, args = small_problem()
-    gradients.online._uoro_learner.cache_clear()
+    uoro._learner.cache_clear()
     exact = gradients.bptt(problem, *args)[1]
     scores, _ = z_scores(lambda key: gradients.uoro(problem, *args, key=key, samples=3)[1], exact, 2_000)
     jax.clear_caches()

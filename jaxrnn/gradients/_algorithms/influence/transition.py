@@ -19,10 +19,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from .._core.cell import Cell, Params, State
-from .._core.numerics import affine
-from ._problem import Problem, is_real, ravel, unravel
-from ._sparsity import jacobian_pattern, tangent_jaxpr
+from ...._core.cell import Cell, Params, State
+from ...._core.numerics import affine
+from ..._leaves import is_real, ravel, unravel
+from ..._problem import Problem
+from .sparsity import jacobian_pattern, tangent_jaxpr
 
 
 def transition(pull: Callable[[list[Array]], list[Array]], reals: list[Array]) -> Array:

@@ -9,15 +9,17 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from .._core.cell import Params, State, as_step
-from .._core.compat import is_concrete
-from ._bptt import total_loss
-from ._problem import Problem, at, check_parts, check_problem, check_sequences, split, steps_of
+from ..._core.cell import Params, State, as_step
+from ..._core.compat import is_concrete
+from .._learner import Gradient
+from .._leaves import at, split, steps_of
+from .._problem import Problem, check_parts, check_problem, check_sequences
+from .bptt import total_loss
 
 
 def artbp(
     problem: Problem, params: Params, state: State, xs: Any, ys: Any, *, key: Array | None = None, cut: ArrayLike = 0.1
-) -> tuple[Array, Params]:
+) -> Gradient:
     """Back-propagation that is cut at random between steps, and weighted so that its mean is the exact gradient.
 
         λ_t = ∂l_t/∂s_t + w_t λ_{t+1} ∂s_{t+1}/∂s_t        w_t = 0 with probability c_t, else 1/(1 - c_t)
@@ -33,7 +35,7 @@ def artbp(
         are not known: those outside then give NaN.
 
     Returns:
-      L and the estimate of its gradient.
+      `Gradient`: L, the estimate of its gradient and the last state.
 
     Raises:
       ValueError: cut outside [0, 1) or of another shape, no key; as `bptt`.
@@ -45,7 +47,8 @@ def artbp(
     >>> from jaxrnn import gradients
     >>> problem = gradients.Problem(jr.rnn, loss=lambda params, h, y: jnp.sum(h))
     >>> params = jr.rnn.init(jax.random.key(0), 3, 8)
-    >>> value, grads = gradients.artbp(problem, params, jnp.zeros(8), jnp.ones((5, 3)), None, key=jax.random.key(1))
+    >>> key = jax.random.key(1)
+    >>> value, grads, state = gradients.artbp(problem, params, jnp.zeros(8), jnp.ones((5, 3)), None, key=key)
     >>> grads.weight_hh.shape
     (8, 8)
     """
@@ -57,13 +60,12 @@ def artbp(
         raise ValueError(f"cut must lie in [0, 1), got {cut}")
     if jnp.shape(cut) not in ((), (steps - 1,)):
         raise ValueError(f"cut has shape {jnp.shape(cut)}, expected () or {(steps - 1,)}: one between any two steps")
-    return _artbp(problem, params, state, xs, ys, key, cut)
+    with jax.named_scope("jaxrnn.gradients.artbp"):
+        return _artbp(problem, params, state, xs, ys, key, cut)
 
 
 @functools.partial(jax.jit, static_argnames="problem")
-def _artbp(
-    problem: Problem, params: Params, state: State, xs: Any, ys: Any, key: Array, cut: ArrayLike
-) -> tuple[Array, Params]:
+def _artbp(problem: Problem, params: Params, state: State, xs: Any, ys: Any, key: Array, cut: ArrayLike) -> Gradient:
     """At module level, so that an eager call traces once."""
     check_parts(problem, params, state, at(xs, 0))
     cut = jnp.broadcast_to(jnp.asarray(cut, jnp.result_type(float)), steps_of(xs, ys) - 1)
@@ -77,7 +79,9 @@ def _artbp(
         return as_step(problem.step)(selected, _weighted(state, weight), x)
 
     cut_problem = problem._replace(step=step)
-    return jax.value_and_grad(lambda params: total_loss(cut_problem, params, state, (xs, weights), ys))(params)
+    total = functools.partial(total_loss, cut_problem, state=state, xs=(xs, weights), ys=ys)
+    (value, final), grads = jax.value_and_grad(total, has_aux=True)(params)
+    return Gradient(value, grads, final)
 
 
 def _weighted(state: State, weight: Array) -> State:

@@ -19,10 +19,24 @@ import numpy as np
 import scipy.sparse as sp
 from jax import Array
 
-from .._core.cell import Cell, Params, State
-from ._problem import Problem, local_step, loss_gradient, ravel, real_shapes, unravel, wide_dtype, with_recurrent
-from ._sparsity import Pattern, jacobian_pattern
-from ._transition import affine_by_unit, affine_transition, transition
+from ...._core.cell import Cell, Params, State
+from ..._learner import Learner, checked_init
+from ..._leaves import ravel, unravel, wide_dtype
+from ..._local import local_step, loss_gradient, real_shapes, with_recurrent
+from ..._problem import Problem
+from .sparsity import Pattern, jacobian_pattern
+from .transition import affine_by_unit, affine_transition, transition
+
+BUDGET = 2**31  # bytes
+
+
+@functools.lru_cache
+def influence_learner(problem: Problem, order: int | None, budget: int) -> Learner:
+    """The learner that keeps the influence of parameters on what they reach within `order` steps, all for None."""
+    return Learner(
+        functools.partial(checked_init, problem, functools.partial(_init, problem, order, budget)),
+        functools.partial(_update, problem, order),
+    )
 
 
 class Blocks(NamedTuple):
@@ -51,7 +65,7 @@ class InfluenceCarry(NamedTuple):
     influence: Array
 
 
-def influence_init(
+def _init(
     problem: Problem, order: int | None, budget: int, params: Params, state: State, x: Any, key: Array | None = None
 ) -> InfluenceCarry:
     """No influence yet; order None is all of it."""
@@ -65,13 +79,13 @@ def influence_init(
     return InfluenceCarry(state, jnp.zeros(layout.size, dtype))
 
 
-def influence_update(
+def _update(
     problem: Problem, order: int | None, params: Params, carry: InfluenceCarry, x: Any, y: Any
 ) -> tuple[InfluenceCarry, Array, Params]:
     """One step: the state and the influence go on."""
     layout = layout_of(problem, order, params, carry.state, x)
     function, weights, reals = local_step(problem, params, carry.state, x)
-    _, pull, following = jax.vjp(function, weights, reals, has_aux=True)
+    _, pull, new_state = jax.vjp(function, weights, reals, has_aux=True)
 
     if layout.cell is None:
         onward = transition(lambda cotangent: pull(cotangent)[1], reals)
@@ -82,10 +96,10 @@ def influence_update(
     immediate = jax.vmap(lambda seed: ravel(pull(unravel(seed, reals))[0], dtype))(seeds)
     influence = _advance(layout, onward, immediate, carry.influence)
 
-    value, direct, cotangent = loss_gradient(problem, params, following, y)
+    value, direct, cotangent = loss_gradient(problem, params, new_state, y)
     recurrent = _contract(layout, ravel(cotangent, dtype), influence)
     grads = with_recurrent(problem, params, direct, unravel(recurrent, weights))
-    return InfluenceCarry(following, influence), value, grads
+    return InfluenceCarry(new_state, influence), value, grads
 
 
 def _advance(layout: Layout, onward: Array, immediate: Array, influence: Array) -> Array:
@@ -159,10 +173,10 @@ def _reached(immediate: Pattern, onward: Pattern, order: int) -> Pattern:
     """Where I + D I + ... + D^(order-1) I may be other than zero."""
     reached = immediate
     for _ in range(order - 1):
-        following = sp.csc_array(immediate + onward @ reached)
-        if following.nnz == reached.nnz:
+        new_state = sp.csc_array(immediate + onward @ reached)
+        if new_state.nnz == reached.nnz:
             break
-        reached = following
+        reached = new_state
     return reached
 
 

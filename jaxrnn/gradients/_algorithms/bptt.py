@@ -7,25 +7,16 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from .._core.cell import Cell, Params, State, as_step
-from .._core.checks import check_int
-from .._core.time import run_segments, square_root
-from .._scan.unroll import unroll
-from ._problem import (
-    Problem,
-    add_up,
-    at,
-    check_parts,
-    check_problem,
-    check_sequences,
-    checked_loss,
-    narrowed,
-    split,
-    steps_of,
-    with_recurrent,
-    zero_sums,
-)
-from ._revolve import default_snapshots, schedule
+from ..._core.cell import Cell, Params, State, as_step
+from ..._core.checks import check_int
+from ..._core.time import run_segments, square_root
+from ..._scan.unroll import unroll
+from .._learner import Gradient
+from .._leaves import at, split, steps_of
+from .._local import with_recurrent
+from .._problem import Problem, check_parts, check_problem, check_sequences, checked_loss
+from .._sums import add_up, narrowed, zero_sums
+from .revolve import default_snapshots, schedule
 
 Memory: TypeAlias = Literal["full", "sqrt", "revolve"]
 
@@ -39,7 +30,7 @@ def bptt(
     *,
     memory: Memory | None = None,
     snapshots: int | None = None,
-) -> tuple[Array, Params]:
+) -> Gradient:
     """Back-propagation through time, the exact gradient.
 
         dL/dθ = Σ_t ∂l_t/∂θ + λ_t ∂s_t/∂θ        λ_t = ∂l_t/∂s_t + λ_{t+1} ∂s_{t+1}/∂s_t        λ_{T+1} = 0
@@ -60,7 +51,7 @@ def bptt(
     cannot reverse its while loop. "full" and "sqrt" have both modes.
 
     Returns:
-      L and its gradient, a pytree like params.
+      `Gradient`: L, its gradient, a pytree like params, and the last state.
 
     Raises:
       ValueError: the loss is not one number, the state changes shape, structure or dtype, xs and ys differ in T,
@@ -75,13 +66,14 @@ def bptt(
     ...     return w * h + x
     >>> problem = gradients.Problem(step, loss=lambda w, h, y: y * h)
     >>> y = jnp.array([0., 0., 1.])                                 # L = h_3 = w² + w + 1
-    >>> value, gradient = gradients.bptt(problem, 3., 0., jnp.ones(3), y, snapshots=2)
+    >>> value, gradient, state = gradients.bptt(problem, 3., 0., jnp.ones(3), y, snapshots=2)
     >>> float(value), float(gradient)
     (13.0, 7.0)
     """
     check_problem(problem)
     steps = check_sequences(xs, ys)
-    return _bptt(problem, _kept_states(memory, snapshots, steps), params, state, xs, ys)
+    with jax.named_scope("jaxrnn.gradients.bptt"):
+        return _bptt(problem, _kept_states(memory, snapshots, steps), params, state, xs, ys)
 
 
 def _kept_states(memory: Any, snapshots: Any, steps: int) -> Memory | int:
@@ -97,27 +89,29 @@ def _kept_states(memory: Any, snapshots: Any, steps: int) -> Memory | int:
 
 
 @functools.partial(jax.jit, static_argnames=("problem", "memory"))
-def _bptt(
-    problem: Problem, memory: Memory | int, params: Params, state: State, xs: Any, ys: Any
-) -> tuple[Array, Params]:
+def _bptt(problem: Problem, memory: Memory | int, params: Params, state: State, xs: Any, ys: Any) -> Gradient:
     """At module level, so that an eager call traces once."""
     check_parts(problem, params, state, at(xs, 0))
     if isinstance(memory, int):
         return _revolve(problem, memory, params, state, xs, ys)
     total = functools.partial(total_loss, problem, state=state, xs=xs, ys=ys, sqrt=memory == "sqrt")
-    return jax.value_and_grad(total)(params)
+    (value, final), grads = jax.value_and_grad(total, has_aux=True)(params)
+    return Gradient(value, grads, final)
 
 
-def total_loss(problem: Problem, params: Params, state: State, xs: Any, ys: Any, *, sqrt: bool = False) -> Array:
-    """L, to be differentiated by JAX."""
+def total_loss(
+    problem: Problem, params: Params, state: State, xs: Any, ys: Any, *, sqrt: bool = False
+) -> tuple[Array, State]:
+    """L, to be differentiated by JAX, and the last state."""
 
     def run(state: State, inputs: tuple[Any, Any]) -> tuple[State, Array]:
         return _losses(problem, params, state, *inputs)
 
-    if not sqrt:
-        return jnp.sum(run(state, (xs, ys))[1])
-    segment = square_root(steps_of(xs, ys))
-    return jnp.sum(run_segments(run, state, (xs, ys), segment, reverse=False)[1])
+    if sqrt:
+        final, losses = run_segments(run, state, (xs, ys), square_root(steps_of(xs, ys)), reverse=False)
+    else:
+        final, losses = run(state, (xs, ys))
+    return jnp.sum(losses), final
 
 
 def _losses(problem: Problem, params: Params, state: State, xs: Any, ys: Any) -> tuple[State, Array]:
@@ -129,8 +123,8 @@ def _losses(problem: Problem, params: Params, state: State, xs: Any, ys: Any) ->
 
     def step(state: State, inputs: tuple[Any, Any]) -> tuple[State, Array]:
         x, y = inputs
-        following = as_step(problem.step)(selected, state, x)
-        return following, checked_loss(problem, params, following, y)
+        new_state = as_step(problem.step)(selected, state, x)
+        return new_state, checked_loss(problem, params, new_state, y)
 
     return lax.scan(step, state, (xs, ys))
 
@@ -140,7 +134,7 @@ def _runs_whole(cell: Cell, xs: Any) -> bool:
     return cell.run is not None and isinstance(xs, Array) and xs.ndim == 1 + cell.input_ndim
 
 
-def _revolve(problem: Problem, snapshots: int, params: Params, state: State, xs: Any, ys: Any) -> tuple[Array, Params]:
+def _revolve(problem: Problem, snapshots: int, params: Params, state: State, xs: Any, ys: Any) -> Gradient:
     """Snapshots in slots, the next one to the present step loaded and run forward to it; then one step backward."""
     steps = steps_of(xs, ys)
     plan = schedule(steps, snapshots)
@@ -154,29 +148,32 @@ def _revolve(problem: Problem, snapshots: int, params: Params, state: State, xs:
         return slots, as_step(problem.step)(selected, state, at(xs, time)), time + 1
 
     def backward(
-        carry: tuple[Any, list[Array], tuple], row: tuple[Array, ...]
-    ) -> tuple[tuple[Any, list[Array], tuple], None]:
-        slots, cotangent, sums = carry
+        carry: tuple[Any, State, list[Array], tuple], row: tuple[Array, ...]
+    ) -> tuple[tuple[Any, State, list[Array], tuple], None]:
+        slots, final, cotangent, sums = carry
         load, position, begin, end = row
         slots, state, time = lax.fori_loop(begin, end, forward, (slots, at(slots, load), position))
         reals, with_reals = split(state)
 
-        def step_and_loss(params: Params, weights: list[Array], reals: list[Array]) -> tuple[list[Array], Array]:
-            following = as_step(problem.step)(with_weights(weights), with_reals(reals), at(xs, time))
-            return split(following)[0], checked_loss(problem, params, following, at(ys, time))
+        def step_and_loss(
+            params: Params, weights: list[Array], reals: list[Array]
+        ) -> tuple[tuple[list[Array], Array], State]:
+            new_state = as_step(problem.step)(with_weights(weights), with_reals(reals), at(xs, time))
+            return (split(new_state)[0], checked_loss(problem, params, new_state, at(ys, time))), new_state
 
-        (_, value), pull = jax.vjp(step_and_loss, params, weights, reals)
+        (_, value), pull, new_state = jax.vjp(step_and_loss, params, weights, reals, has_aux=True)
+        final = jax.tree.map(functools.partial(jnp.where, time == steps - 1), new_state, final)
         direct, recurrent, cotangent = pull((cotangent, jnp.ones_like(value)))
-        return (slots, cotangent, add_up(sums, (value, direct, recurrent))), None
+        return (slots, final, cotangent, add_up(sums, (value, direct, recurrent))), None
 
     value = jax.eval_shape(functools.partial(checked_loss, problem), params, state, at(ys, 0))
     slots = jax.tree.map(lambda a: jnp.broadcast_to(a, (snapshots, *a.shape)), state)
     cotangent = jax.tree.map(jnp.zeros_like, split(state)[0])
-    start = (slots, cotangent, zero_sums((jnp.zeros_like(value), params, weights)))
+    start = (slots, state, cotangent, zero_sums((jnp.zeros_like(value), params, weights)))
     rows = tuple(jnp.asarray(column) for column in (plan.load, plan.position, plan.begin, plan.end))
-    (_, _, sums), _ = lax.scan(backward, start, rows)
+    (_, final, _, sums), _ = lax.scan(backward, start, rows)
     total, direct, recurrent = narrowed(sums, (value, params, weights))
-    return total, with_recurrent(problem, params, direct, recurrent)
+    return Gradient(total, with_recurrent(problem, params, direct, recurrent), final)
 
 
 def _store(slots: Any, state: State, slot: Array) -> Any:

@@ -19,7 +19,7 @@ import numpy as np
 import scipy.sparse as sp
 from jax.extend.core import Literal
 
-from .._core.compat import is_concrete
+from ...._core.compat import is_concrete
 
 Pattern: TypeAlias = Any  # a scipy.sparse.csr_array of bools
 

@@ -1,0 +1,1 @@
+"""The algorithms, one a file: equations, source, options, checks, over a sequence and on a stream."""

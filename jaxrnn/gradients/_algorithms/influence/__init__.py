@@ -1,0 +1,1 @@
+"""What carries the influence ∂s_t/∂θ forward in time."""
