@@ -18,32 +18,37 @@ from . import pictures, report
 from .data import Series, Windows, read_series, series_windows, sine_windows
 from .evaluate import evaluate_series, evaluate_waves
 from .model import CELLS, Forecaster, torch_names
-from .train import CHUNK, Trained, train
+from .train import CHUNK, RECIPES, Forecasters, Trained, train
 
 PICTURE = "forecast.png"
 PARAMS = "params.safetensors"
 STATE = "state.safetensors"
 SUMMARY = "summary.json"
-FILES = ("metrics.jsonl", "checkpoints", PICTURE, PARAMS, STATE, SUMMARY)
+FILES = ("metrics.jsonl", "checkpoints", PICTURE, SUMMARY, *RECIPES)
 
 DESCRIPTION = """\
 Train a small recurrent network to predict the next point of a series, then let it run on its own predictions.
 
+Two recipes are trained at once, from the same parameters on the same data: "notes", Adam with learning rate 0.01, and
+"cosine", the same with the learning rate falling to 0 along half a cosine.
+
 Without --csv the series is sin(t) at 50 points of [k, k+10], k drawn from {0, 1, 2} at every step, the state carried
-from step to step with its gradient cut, Adam with learning rate 0.01. Afterwards the network runs freely from the
-first point alone. With --csv the series is yours: the network trains on the first 80% of the rows, normalised and in
-order; the rest is held out and forecast from every row, beside the naive forecast that repeats the last value.
+from step to step with its gradient cut. Afterwards the network runs freely from the first point alone, and for 200
+steps after reading 10 points. With --csv the series is yours: the network trains on the first 80% of the rows,
+normalised and in order; the rest is held out and forecast from every row, beside the naive forecast that repeats the
+last value.
 """
 
 EPILOG = f"""\
 files in DIR:
   {PICTURE:19} truth and predictions, the loss curve, errors
-  metrics.jsonl       a line a step, with the loss of each seed
+  metrics.jsonl       a line a step, with the loss of each seed by each recipe
   checkpoints/        what --resume goes on from
+  {SUMMARY:19} arguments, how the run ended, errors of each recipe, seconds
+  and in the folders {" and ".join(f"{name}/" for name in RECIPES)}
   {PARAMS:19} trained parameters, named as in a torch module with a `rnn` and a `linear`;
   {"":19} with several seeds they are the first axis
   {STATE:19} the state that training left, h_n (layers, H) and an LSTM's c_n
-  {SUMMARY:19} arguments, how the run ended, errors, seconds
 
 Ctrl-C ends the training early; all of the files are written for the steps done so far. A run that was stopped or killed
 goes on when its command is given again with --resume, and ends as if nothing had happened.
@@ -99,15 +104,16 @@ def _experiment(arguments: argparse.Namespace) -> int:
     model = Forecaster(arguments.cell, arguments.hidden, arguments.layers, windows.data.shape[-1])
     seeds = range(arguments.seed, arguments.seed + arguments.seeds)
     trained = train(model, windows, seeds, arguments.steps, _run_folder(folder, arguments, series))
-    if not len(trained.losses):
+    if not trained.steps:
         raise _run.RunError(f"{trained.diverged}, before there was anything to keep")
-    _save_arrays(folder, trained)
+    for name, forecasters in trained.recipes.items():
+        _save_arrays(folder / name, forecasters)
     title = _title(model, seeds)
     errors, table = _evaluate(folder / PICTURE, title, model, trained, windows, series, arguments.horizon)
     _save_summary(folder / SUMMARY, arguments, trained, errors)
     print(f"{title}: {_progress(trained, arguments.steps)}\n\n{table}\n\n{folder}: {', '.join(sorted(FILES))}")
     if trained.diverged:
-        raise _run.RunError(f"{trained.diverged}; the files hold the {len(trained.losses)} steps before")
+        raise _run.RunError(f"{trained.diverged}; the files hold the {trained.steps} steps before")
     return _run.INTERRUPTED if trained.ended == "interrupted" else 0
 
 
@@ -121,11 +127,12 @@ def _run_folder(folder: pathlib.Path, arguments: argparse.Namespace, series: Ser
     return training.RunFolder(folder, config, every=arguments.checkpoint_every, resume=arguments.resume)
 
 
-def _save_arrays(folder: pathlib.Path, trained: Trained) -> None:
+def _save_arrays(folder: pathlib.Path, forecasters: Forecasters) -> None:
     """Parameters and state; one seed alone has no axis of seeds."""
-    layers = jax.tree.map(lambda *states: np.stack(states, axis=1), *trained.h)
+    folder.mkdir(exist_ok=True)
+    layers = jax.tree.map(lambda *states: np.stack(states, axis=1), *forecasters.h)
     states = dict(zip(("h_n", "c_n"), jax.tree.leaves(layers), strict=False))
-    for name, arrays in ((PARAMS, torch_names(trained.params)), (STATE, states)):
+    for name, arrays in ((PARAMS, torch_names(forecasters.params)), (STATE, states)):
         with _run.replacing(folder / name) as path:
             save_file({key: np.asarray(a[0] if len(a) == 1 else a) for key, a in arrays.items()}, path)
 
@@ -140,22 +147,26 @@ def _evaluate(
     horizon: int,
 ) -> tuple[dict[str, Any], str]:
     """Draw the picture; the errors for the summary file, and their table for the terminal."""
+    recipes = trained.recipes
+    losses = {name: made.losses for name, made in recipes.items()}
     with _run.replacing(picture) as path:
         if series is None:
-            waves = evaluate_waves(model, trained.params, trained.h, windows)
-            pictures.draw_waves(path, f"sine: {title}", waves, trained.losses)
-            return report.wave_errors(waves), report.wave_table(waves)
-        result = evaluate_series(model, trained.params, series, horizon)
-        pictures.draw_series(path, f"{', '.join(series.names)}: {title}", series, result, trained.losses)
-        return report.series_errors(series, result), report.series_table(series, result)
+            waves = {name: evaluate_waves(model, made.params, made.h, windows) for name, made in recipes.items()}
+            pictures.draw_waves(path, f"sine: {title}", waves, losses)
+            return {name: report.wave_errors(result) for name, result in waves.items()}, report.wave_table(waves)
+        results = {name: evaluate_series(model, made.params, series, horizon) for name, made in recipes.items()}
+        pictures.draw_series(path, f"{', '.join(series.names)}: {title}", series, results, losses)
+        errors = {name: report.series_errors(result) for name, result in results.items()}
+        return errors | report.series_facts(series, next(iter(results.values()))), report.series_table(series, results)
 
 
 def _save_summary(file: pathlib.Path, arguments: argparse.Namespace, trained: Trained, errors: dict[str, Any]) -> None:
+    for name, made in trained.recipes.items():
+        errors[name]["loss"] = _last_losses(made).tolist()
     summary = {
         "arguments": vars(arguments),
-        "steps_done": len(trained.losses),
+        "steps_done": trained.steps,
         "diverged": trained.diverged,
-        "loss": _last_losses(trained).tolist(),
         **errors,
         "first_chunk_seconds": trained.first_chunk_seconds,
         "seconds": trained.seconds,
@@ -163,9 +174,9 @@ def _save_summary(file: pathlib.Path, arguments: argparse.Namespace, trained: Tr
     _run.write_json(file, summary)
 
 
-def _last_losses(trained: Trained) -> np.ndarray:
+def _last_losses(forecasters: Forecasters) -> np.ndarray:
     """(seeds,), the mean over the last chunk's steps."""
-    return trained.losses[-CHUNK:].mean(axis=0)
+    return forecasters.losses[-CHUNK:].mean(axis=0)
 
 
 def _title(model: Forecaster, seeds: range) -> str:
@@ -174,10 +185,10 @@ def _title(model: Forecaster, seeds: range) -> str:
 
 
 def _progress(trained: Trained, steps: int) -> str:
-    done = len(trained.losses)
-    of_all = "" if done == steps else f" of {steps}"
+    of_all = "" if trained.steps == steps else f" of {steps}"
     times = f"{trained.seconds:.2f} s, {trained.first_chunk_seconds:.2f} s of them compilation and the first {CHUNK}"
-    return f"{done}{of_all} steps in {times}; loss {np.median(_last_losses(trained)):.2e}"
+    losses = ", ".join(f"{name} {np.median(_last_losses(made)):.2e}" for name, made in trained.recipes.items())
+    return f"{trained.steps}{of_all} steps in {times}; loss: {losses}"
 
 
 if __name__ == "__main__":

@@ -10,6 +10,8 @@ from .._run import UserError
 
 POINTS = 50  # a window: the first 49 points are the input, the last 49 the target
 WAVES = 3
+READ = 10  # points of a wave that a network reads before the long forecast
+FORECAST = 200  # points of the long forecast
 TRAIN_FRACTION = 0.8
 
 
@@ -43,9 +45,9 @@ class Series(NamedTuple):
         return ((self.values - self.mean) / self.std).astype(np.float32)
 
 
-def wave_times(k: int) -> np.ndarray:
-    """POINTS times on [k, k+10]."""
-    return np.linspace(k, k + 10, POINTS)
+def wave_times(k: int, points: int = POINTS) -> np.ndarray:
+    """POINTS times on [k, k+10], or more of them at the same distance."""
+    return np.linspace(k, k + 10 * (points - 1) / (POINTS - 1), points)
 
 
 def sine_windows() -> Windows:

@@ -1,53 +1,70 @@
-"""The errors of a run, as tables for the terminal and as data for the summary file."""
+"""The errors of a run's recipes, as tables for the terminal and as data for the summary file."""
 
 from typing import Any
 
 import numpy as np
 
-from .data import Series
+from .data import FORECAST, READ, Series
 from .evaluate import SeriesResult, WaveResult
+
+PREDICTIONS = {
+    "teacher_forced": "teacher-forced",
+    "free_running": "free-running",
+    "forecast": f"{FORECAST} steps after reading {READ}",
+}
 
 
 def wave_errors(result: WaveResult) -> dict[str, Any]:
-    """Mean squared errors, [seed][k]."""
-    return {
-        "teacher_forced_mse": result.mse(result.teacher_forced).tolist(),
-        "free_running_mse": result.mse(result.free_running).tolist(),
-    }
+    """One recipe's mean squared errors, [seed][k]."""
+    return {f"{name}_mse": errors.tolist() for name, errors in result.mse().items()}
 
 
-def series_errors(series: Series, result: SeriesResult) -> dict[str, Any]:
-    """Root mean squared errors in the file's units, [seed][steps ahead - 1][column], the naive one without seed."""
+def series_errors(result: SeriesResult) -> dict[str, Any]:
+    """One recipe's root mean squared errors in the file's units, [seed][steps ahead - 1][column]."""
+    return {"rmse": result.rmse(result.forecasts).tolist()}
+
+
+def series_facts(series: Series, result: SeriesResult) -> dict[str, Any]:
+    """What does not depend on the recipe, the naive forecast's errors, [steps ahead - 1][column], among it."""
     return {
         "columns": series.names,
         "train_rows": series.train,
         "train_mean": series.mean.tolist(),
         "train_std": series.std.tolist(),
-        "rmse": result.rmse(result.forecasts).tolist(),
         "naive_rmse": result.rmse(result.naive).tolist(),
     }
 
 
-def wave_table(result: WaveResult) -> str:
-    """Mean squared errors for each wave, medians over the seeds."""
-    rows = [("MSE (median over seeds)", *(f"k={k}" for k in range(len(result.truth))), "median")]
-    for label, prediction in (("teacher-forced", result.teacher_forced), ("free-running", result.free_running)):
-        errors = result.mse(prediction)
-        rows.append((label, *(f"{e:.2e}" for e in np.median(errors, axis=0)), f"{np.median(errors):.2e}"))
+def wave_table(results: dict[str, WaveResult]) -> str:
+    """Mean squared errors by recipe for each wave, medians over the seeds."""
+    waves = len(next(iter(results.values())).truth)
+    rows = [("MSE (median over seeds)", *(f"k={k}" for k in range(waves)), "median")]
+    for recipe, result in results.items():
+        for name, errors in result.mse().items():
+            by_wave = (f"{e:.2e}" for e in np.median(errors, axis=0))
+            rows.append((f"{recipe}: {PREDICTIONS[name]}", *by_wave, f"{np.median(errors):.2e}"))
     return _table(rows)
 
 
-def series_table(series: Series, result: SeriesResult) -> str:
-    """Root mean squared errors by horizon, medians over the seeds, beside the naive forecast's."""
-    ours, naive = np.median(result.rmse(result.forecasts), axis=0), result.rmse(result.naive)
+def series_table(series: Series, results: dict[str, SeriesResult]) -> str:
+    """Root mean squared errors by horizon and recipe, medians over the seeds, beside the naive forecast's."""
+    any_result = next(iter(results.values()))
+    errors = {recipe: np.median(result.rmse(result.forecasts), axis=0) for recipe, result in results.items()}
+    errors["naive"] = any_result.rmse(any_result.naive)
     tables = []
     for f, name in enumerate(series.names):
-        rows = [("steps ahead", "RMSE", "naive", "ratio", "better")]
-        for step, (error, other) in enumerate(zip(ours[:, f], naive[:, f], strict=True), start=1):
-            ratio = error / other if other else np.inf
-            winner = "network" if error < other else "naive"
-            rows.append((str(step), f"{error:.4g}", f"{other:.4g}", f"{ratio:.2f}", winner))
-        tables.append(f"{name}: {len(result.targets)} held-out rows, a forecast from each\n{_table(rows)}")
+        rows = [("steps ahead", *errors, "best")]
+        for step in range(len(errors["naive"])):
+            row = {forecaster: rmse[step, f] for forecaster, rmse in errors.items()}
+            rows.append(
+                (
+                    str(step + 1),
+                    *(f"{error:.4g}" for error in row.values()),
+                    min(("naive", *results), key=row.__getitem__),
+                )
+            )
+        held_out = f"{name}: {len(any_result.targets)} held-out rows, a forecast from each; RMSE"
+        tables.append(f"{held_out}\n{_table(rows)}")
     return "\n\n".join(tables)
 
 

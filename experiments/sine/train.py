@@ -1,4 +1,4 @@
-"""Training: all seeds at once, the state carried from window to window."""
+"""Training: all seeds by both recipes at once, the state carried from window to window."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -16,20 +16,35 @@ from .data import Windows
 from .model import Forecaster, mse
 
 CHUNK = 100
-OPTIMIZER = optax.adam(0.01)
+LEARNING_RATE = 0.01
+RECIPES = {"notes": "the notes' recipe", "cosine": "with cosine decay"}
 _RUN_ONCE = {"xla_backend_optimization_level": 0}  # compiles in a third of the time, half a second less
+
+
+class Forecasters(NamedTuple):
+    """What one recipe made of the seeds."""
+
+    params: Any  # every array has the seeds as its first axis
+    h: Any  # the state after the last window, likewise
+    losses: np.ndarray  # (steps done, seeds)
 
 
 class Trained(NamedTuple):
     """What training gave, up to the last step whose losses are all finite."""
 
-    params: Any  # every array has the seeds as its first axis
-    h: Any  # the state after the last window, likewise
-    losses: np.ndarray  # (steps done, seeds)
+    recipes: dict[str, Forecasters]  # named as in RECIPES
+    steps: int  # done
     first_chunk_seconds: float  # with compilation
     seconds: float
     ended: str
     diverged: str | None  # where a loss was not finite
+
+
+@functools.cache
+def optimizer(steps: int) -> optax.GradientTransformation:
+    """Adam for each recipe: at the notes' learning rate η₀ throughout, and with η_t = η₀ (1 + cos(π t / steps)) / 2."""
+    rates = {"notes": LEARNING_RATE, "cosine": optax.cosine_decay_schedule(LEARNING_RATE, steps)}
+    return optax.partition({recipe: optax.adam(rate) for recipe, rate in rates.items()}, {name: name for name in rates})
 
 
 def train(
@@ -39,27 +54,27 @@ def train(
     steps: int,
     folder: training.RunFolder | None = None,
 ) -> Trained:
-    """Train one forecaster a seed for `steps` steps."""
+    """Train one forecaster a recipe and seed for `steps` steps; the recipes begin alike and see the same windows."""
     keys = jax.vmap(jax.random.split)(jnp.stack([jax.random.key(seed) for seed in seeds]))
     params, h = jax.jit(jax.vmap(functools.partial(_init, model)), compiler_options=_RUN_ONCE)(keys[:, 0])
     diverged = None
     try:
         result = training.fit(
             functools.partial(_loss, model),
-            params,
-            OPTIMIZER,
+            dict.fromkeys(RECIPES, params),
+            optimizer(steps),
             _batches(windows, keys[:, 1]),
             steps,
-            carry=h,
+            carry=dict.fromkeys(RECIPES, h),
             chunk=CHUNK,
             folder=folder,
         )
     except training.NonFiniteLossError as error:
         result, diverged = error.result, _divergence(error, seeds)
+    losses = {name: np.array([row[name] for row in result.history]).reshape(-1, len(seeds)) for name in RECIPES}
     return Trained(
-        result.state.params,
-        result.state.carry,
-        np.array([row["losses"] for row in result.history]).reshape(-1, len(seeds)),
+        {name: Forecasters(result.state.params[name], result.state.carry[name], losses[name]) for name in RECIPES},
+        len(result.history),
         result.history[min(CHUNK, len(result.history)) - 1]["seconds"] if result.history else 0.0,
         result.history[-1]["seconds"] if result.history else 0.0,
         result.ended,
@@ -68,9 +83,14 @@ def train(
 
 
 def _divergence(error: training.NonFiniteLossError, seeds: Sequence[int]) -> str:
-    """The error, with the seed if its loss shows it."""
-    bad = [seed for seed, loss in zip(seeds, error.row["losses"], strict=True) if not np.isfinite(loss)]
-    return f"seed {bad[0]}: {error}" if bad else str(error)
+    """The error, with the recipe and the seed if its loss shows them."""
+    bad = [
+        f"{name}, seed {seed}: {error}"
+        for name in RECIPES
+        for seed, loss in zip(seeds, error.row[name], strict=True)
+        if not np.isfinite(loss)
+    ]
+    return bad[0] if bad else str(error)
 
 
 def _init(model: Forecaster, key: Array) -> tuple[Any, Any]:
@@ -100,9 +120,12 @@ def _draw(keys: Array, steps: Array, count: int) -> Array:
 
 
 def _loss(model: Forecaster, params: Any, h: Any, batch: dict[str, Array], key: Array) -> Any:
-    """The sum over the seeds, so that each one's gradient is its own."""
-    losses, h = jax.vmap(functools.partial(_seed_loss, model))(params, h, batch)
-    return losses.sum(), (h, {"losses": losses})
+    """The sum over recipes and seeds, so that each one's gradient is its own."""
+    over_seeds = jax.vmap(functools.partial(_seed_loss, model))
+    losses, new_h = {}, {}
+    for name in RECIPES:
+        losses[name], new_h[name] = over_seeds(params[name], h[name], batch)
+    return sum(loss.sum() for loss in losses.values()), (new_h, losses)
 
 
 def _seed_loss(model: Forecaster, params: Any, h: Any, batch: dict[str, Array]) -> tuple[Array, Any]:
