@@ -14,8 +14,8 @@ from jax import Array, lax
 
 from .._core.cell import Params, State
 from .._core.checks import check_int, check_tree_like, describe, dtype_of
+from .._reports.comparison import Agreement, Comparison, Cost, Measured
 from ._bptt import bptt
-from ._compare_report import Agreement, Comparison, Cost, Measured
 from ._norms import nonzero, norm, unit
 from ._problem import Problem, check_problem, check_sequences, concrete, ravel
 

@@ -10,7 +10,7 @@ import numpy as np
 from jax import Array, lax
 
 from .._core.cell import Cell, Params, State, as_step
-from ._flow_report import Flow, rate_of
+from .._reports.flow import Flow, rate_of
 from ._norms import nonzero, norm
 from ._problem import (
     Problem,
