@@ -29,7 +29,7 @@ UPDATES = 3000
 
 PICTURE, QUALITY, RESULTS = "compare.png", "quality.png", "compare.json"
 
-ALGORITHMS: dict[str, Callable[..., tuple[Array, Any]]] = {
+ALGORITHMS: dict[str, Callable[..., gradients.Gradient]] = {
     "bptt": gradients.bptt,
     "bptt sqrt": functools.partial(gradients.bptt, memory="sqrt"),
     "bptt revolve": functools.partial(gradients.bptt, memory="revolve"),

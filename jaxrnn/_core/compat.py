@@ -1,11 +1,29 @@
 """What JAX has but does not promise to keep, in one place; `tests/core/test_compat.py` has a test of each."""
 
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import jax
 import jax.core
+from jax import Array
+from jax.custom_derivatives import SymbolicZero
+from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal
 
-__all__ = ["is_concrete", "varying_axes"]
+__all__ = [
+    "called_jaxpr",
+    "closed_values",
+    "evaluate",
+    "has_no_forward_mode",
+    "is_concrete",
+    "is_pure",
+    "is_symbolic_zero",
+    "output_shapes",
+    "run_jaxpr",
+    "temporary_bytes",
+    "varying_axes",
+]
+
+Value = TypeVar("Value")
 
 
 def is_concrete(value: Any) -> bool:
@@ -16,3 +34,80 @@ def is_concrete(value: Any) -> bool:
 def varying_axes(value: Any) -> frozenset[str]:
     """The mesh axes along which `shard_map` gives devices different values of an array."""
     return jax.typeof(value).manual_axis_type.varying
+
+
+def is_symbolic_zero(tangent: Any) -> bool:
+    """Whether a `custom_jvp` rule got this tangent for an argument that nothing is differentiated by."""
+    return isinstance(tangent, SymbolicZero)
+
+
+def has_no_forward_mode(error: TypeError) -> bool:
+    """Whether it is what `jax.jvp` raises of a function that holds a `custom_vjp`."""
+    return "custom_vjp" in str(error)
+
+
+def temporary_bytes(compiled: jax.stages.Compiled) -> int | None:
+    """Memory for temporaries, as the compiler plans it; None if the backend does not say."""
+    memory = compiled.memory_analysis()
+    return None if memory is None else memory.temp_size_in_bytes
+
+
+def closed_values(function: Callable, *args: Any) -> list[Any]:
+    """The arrays that the function closes over, those that an outer transformation traces among them."""
+    return list(jax.make_jaxpr(function)(*args).consts)
+
+
+def run_jaxpr(
+    closed: ClosedJaxpr,
+    arguments: Sequence[Value],
+    apply: Callable[[JaxprEqn, list[Value]], Sequence[Value]],
+    constant: Callable[[Any], Value],
+) -> list[Value]:
+    """The outputs of a jaxpr, run on values of another kind than arrays.
+
+    Args:
+      closed: as from `jax.make_jaxpr`.
+      arguments: one for each leaf of its arguments.
+      apply: `(equation, operands) -> results` of one operation.
+      constant: the value that stands for an array, or for a tracer of an outer transformation.
+    """
+    jaxpr, values = closed.jaxpr, {}
+
+    def read(atom: Any) -> Value:
+        return constant(atom.val) if isinstance(atom, Literal) else values[atom]
+
+    values.update(zip(jaxpr.constvars, map(constant, closed.consts), strict=True))
+    values.update(zip(jaxpr.invars, arguments, strict=True))
+    for equation in jaxpr.eqns:
+        results = apply(equation, [read(atom) for atom in equation.invars])
+        values.update(zip(equation.outvars, results, strict=True))
+    return [read(atom) for atom in jaxpr.outvars]
+
+
+_CALLS = {"closed_call": "call_jaxpr", "jit": "jaxpr", "remat2": "jaxpr"}  # primitive: the parameter that holds a jaxpr
+
+
+def called_jaxpr(equation: JaxprEqn) -> ClosedJaxpr | None:
+    """What a call, such as that of a function under `jax.jit` or `jax.checkpoint`, runs; None of another operation."""
+    if equation.primitive.name not in _CALLS:
+        return None
+    called = equation.params[_CALLS[equation.primitive.name]]
+    return called if isinstance(called, ClosedJaxpr) else ClosedJaxpr(called, ())
+
+
+def is_pure(equation: JaxprEqn) -> bool:
+    """Whether the operation does nothing but compute its results."""
+    return not equation.effects
+
+
+def output_shapes(equation: JaxprEqn) -> list[tuple[int, ...]]:
+    """The shapes of an operation's results."""
+    avals: list[Any] = [variable.aval for variable in equation.outvars]
+    return [aval.shape for aval in avals]
+
+
+def evaluate(equation: JaxprEqn, operands: Sequence[Any]) -> list[Array]:
+    """The results of one operation on these arrays, known at once even while another function is traced."""
+    with jax.ensure_compile_time_eval():
+        results = equation.primitive.bind(*operands, **equation.params)
+    return list(results) if equation.primitive.multiple_results else [results]

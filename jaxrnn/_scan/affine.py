@@ -31,10 +31,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
-from jax.custom_derivatives import SymbolicZero
 
 from .._core.cell import Affine, Merge, Params, State, Step
-from .._core.compat import is_concrete
+from .._core.compat import closed_values, is_concrete, is_symbolic_zero
 from .._core.numerics import affine, matmul, spread, widened
 from .._core.time import join_time, masked, split_time, vary_with, whole_and_rest
 from . import plan
@@ -82,7 +81,7 @@ def run_affine(
 
 def _is_closed(step: Step, params: Params, state: State, x: Array) -> bool:
     """Whether the step closes over no value that an outer transformation traces."""
-    return all(map(is_concrete, jax.make_jaxpr(functools.partial(checked_step, step))(params, state, x).consts))
+    return all(map(is_concrete, closed_values(functools.partial(checked_step, step), params, state, x)))
 
 
 @functools.lru_cache
@@ -151,7 +150,7 @@ def _scan_jvp(spec: _Spec, primals: tuple, tangents: tuple) -> tuple[Any, Any]:
     # The backward pass makes the states' shift again, chunk by chunk.
     tangent = jax.checkpoint(tangent, prevent_cse=False)
     state_dot = vary_with(_instantiate(state, state_dot), (params, state, xs, active))
-    kept = _Kept(xs, None if isinstance(xs_dot, SymbolicZero) else xs_dot, active, states, merged)
+    kept = _Kept(xs, None if is_symbolic_zero(xs_dot) else xs_dot, active, states, merged)
     final_dot, (_, ys_dot) = _scan_chunks(tangent, state_dot, kept, starts, spec.chunks.derivative, spec.reverse)
     ys = masked(active, spec.emitted(states))
     return (final, jax.tree.map(_batch_first, ys)), (final_dot, ys_dot)
@@ -170,7 +169,7 @@ def _batch_first(a: Array) -> Array:
 
 def _instantiate(primals: Any, tangents: Any) -> Any:
     """The tangents, with zeros in place of symbolic ones."""
-    return jax.tree.map(lambda p, t: jnp.zeros_like(p) if isinstance(t, SymbolicZero) else t, primals, tangents)
+    return jax.tree.map(lambda p, t: jnp.zeros_like(p) if is_symbolic_zero(t) else t, primals, tangents)
 
 
 def _forward(

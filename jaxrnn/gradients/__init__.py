@@ -9,6 +9,8 @@ through the states, `check_gradient` tests a step function of your own. A batch 
 a sum or mean.
 """
 
+from .._reports.comparison import Comparison as Comparison
+from .._reports.flow import Flow as Flow
 from . import online as online
 from ._algorithms.artbp import artbp as artbp
 from ._algorithms.bptt import bptt as bptt
@@ -18,9 +20,7 @@ from ._algorithms.tbptt import tbptt as tbptt
 from ._algorithms.uoro import uoro as uoro
 from ._check import check_gradient as check_gradient
 from ._compare import compare as compare
-from ._compare_report import Comparison as Comparison
 from ._flow import flow as flow
-from ._flow_report import Flow as Flow
 from ._learner import Gradient as Gradient
 from ._learner import Learner as Learner
 from ._problem import Problem as Problem

@@ -13,6 +13,7 @@ from jax import Array, lax
 
 from .._core.cell import Cell, Params, State, Step, as_step
 from .._core.checks import describe, dtype_of
+from .._core.compat import has_no_forward_mode
 from ._algorithms.bptt import bptt
 from ._algorithms.influence.rtrl import rtrl
 from ._leaves import at, concrete, is_real, split
@@ -310,7 +311,7 @@ def _forward_findings(run: _Run, slopes: _Slopes) -> Iterator[str]:
                 found.add(index)
                 yield f"jvp against vjp: along a random direction in {run.names[index]} {pushed:.6g} and {pulled:.6g}"
     except TypeError as error:
-        if "custom_vjp" not in str(error):
+        if not has_no_forward_mode(error):
             raise
         yield (
             "jvp against vjp: the step has none, as of a custom_vjp: gradients.uoro, gradients.flow, jax.jacfwd and "

@@ -14,8 +14,9 @@ from jax import Array, lax
 
 from .._core.cell import Params, State
 from .._core.checks import check_int, check_tree_like, describe, dtype_of
+from .._core.compat import temporary_bytes
+from .._reports.comparison import Agreement, Comparison, Cost, Measured
 from ._algorithms.bptt import bptt
-from ._compare_report import Agreement, Comparison, Cost, Measured
 from ._learner import Gradient
 from ._leaves import concrete, ravel
 from ._norms import nonzero, norm, unit
@@ -145,14 +146,13 @@ def _call(
 def _measure(call: Callable, *args: Any, **key: Array) -> tuple[Any, Cost]:
     """What a call returns, and what it costs."""
     compiled = jax.jit(call).lower(*args, **key).compile()
-    memory = compiled.memory_analysis()
     result = jax.block_until_ready(compiled(*args, **key))
     seconds = []
     while len(seconds) < _CALLS.start or (len(seconds) < _CALLS.stop and sum(seconds) < _SECONDS):
         start = time.perf_counter()
         jax.block_until_ready(compiled(*args, **key))
         seconds.append(time.perf_counter() - start)
-    return result, Cost(statistics.median(seconds), None if memory is None else memory.temp_size_in_bytes)
+    return result, Cost(statistics.median(seconds), temporary_bytes(compiled))
 
 
 def _flat(grads: Params) -> Array:

@@ -10,7 +10,7 @@ import numpy as np
 from jax import Array, lax
 
 from .._core.cell import Cell, Params, State, as_step
-from ._flow_report import Flow, rate_of
+from .._reports.flow import Flow, rate_of
 from ._leaves import at, concrete, is_real, ravel, split, steps_of, unravel
 from ._local import local_step, loss_gradient
 from ._norms import nonzero, norm

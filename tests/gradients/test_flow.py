@@ -324,11 +324,12 @@ def test_errors():
 
 def test_without_matplotlib(monkeypatch):
     """Drawing says what to install; the rest does not need it."""
-    monkeypatch.delitem(sys.modules, "jaxrnn.gradients._pictures", raising=False)
+    monkeypatch.delitem(sys.modules, "jaxrnn._reports.plots", raising=False)
+    monkeypatch.delattr("jaxrnn._reports.plots", raising=False)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     flow = scalar_flow(0.5, 5, dtype=jnp.float32)
     assert "vanishing" in str(flow)
-    with pytest.raises(ImportError, match=r"plot needs matplotlib: pip install 'jaxrnn\[experiments\]'"):
+    with pytest.raises(ImportError, match=r"plot needs matplotlib: pip install 'jaxrnn\[plot\]'"):
         flow.plot()
 
 

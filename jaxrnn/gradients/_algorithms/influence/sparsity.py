@@ -17,37 +17,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sp
-from jax.extend.core import Literal
 
-from ...._core.compat import is_concrete
+from ...._core.compat import (
+    called_jaxpr,
+    evaluate,
+    has_no_forward_mode,
+    is_concrete,
+    is_pure,
+    output_shapes,
+    run_jaxpr,
+)
 
 Pattern: TypeAlias = Any  # a scipy.sparse.csr_array of bools
-
-
-def _names(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-# Each output element is a function of the elements at the same place in the inputs.
-_ELEMENTWISE = _names("""
-    abs acos acosh add add_any and asin asinh atan atan2 atanh cbrt ceil clamp convert_element_type copy copy_p cos cosh
-    digamma div eq erf erf_inv erfc exp exp2 expm1 floor ge gt integer_pow is_finite le lgamma log log1p logistic lt max
-    min mul name ne neg nextafter not or pow pvary real reduce_precision rem round rsqrt select_n sign sin sinh sqrt
-    square sub tan tanh xor
-""")
-# Output elements are input elements, or constants.
-_MOVES = _names("""
-    broadcast_in_dim concatenate dynamic_slice dynamic_update_slice expand_dims gather pad reshape rev scatter slice
-    split squeeze transpose
-""")
-_REDUCTIONS = _names("argmax argmin reduce_and reduce_max reduce_min reduce_or reduce_prod reduce_sum")
-# Operations that hold a jaxpr, and where.
-_CALLS = {
-    "closed_call": "call_jaxpr",
-    "jit": "jaxpr",
-    "remat2": "jaxpr",
-}
-_KEEP_ZERO = _names("abs convert_element_type copy neg sign sin sqrt square tan tanh")
 
 
 class _Value(NamedTuple):
@@ -69,15 +50,13 @@ def jacobian_pattern(function: Callable, arguments: tuple[Any, ...], others: tup
         closed = jax.make_jaxpr(lambda others, arguments: function(*arguments, *others))(others, arguments)
     shapes = [leaf.shape for leaf in jax.tree.leaves(arguments)]
     total = sum(map(math.prod, shapes))
-    inputs = [
-        _Value(_none(math.prod(var.aval.shape), total), np.zeros(var.aval.shape, bool)) for var in closed.jaxpr.invars
-    ]
+    inputs = [_independent(aval.shape, total) for aval in closed.in_avals]
     start = 0
     for index, shape in enumerate(shapes, len(inputs) - len(shapes)):
         depends = _one_each(np.arange(start, start + math.prod(shape)), total)
         inputs[index] = inputs[index]._replace(depends=depends)
         start += math.prod(shape)
-    outputs = _run(closed.jaxpr, closed.consts, inputs, total)
+    outputs = _run(closed, inputs, total)
     return sp.csr_array(sp.vstack([value.depends for value in outputs], format="csr", dtype=bool))
 
 
@@ -93,7 +72,7 @@ def tangent_jaxpr(function: Callable, arguments: tuple[Any, ...], others: tuple[
     try:
         return jax.make_jaxpr(tangent)(arguments, others, arguments)
     except TypeError as error:
-        if "custom_vjp" not in str(error):
+        if not has_no_forward_mode(error):
             raise
         return None
 
@@ -114,73 +93,126 @@ def _ones(rows: np.ndarray, columns: np.ndarray, shape: tuple[int, int]) -> Patt
     return sp.csr_array((np.ones(len(rows), bool), (rows, columns)), shape=shape)
 
 
-def _run(jaxpr: Any, consts: Any, arguments: list[_Value], inputs: int) -> list[_Value]:
+def _run(closed: Any, arguments: list[_Value], inputs: int) -> list[_Value]:
     """The outputs of a jaxpr."""
-    environment: dict[Any, _Value] = {}
 
-    def read(atom: Any) -> _Value:
-        return _constant(atom.val, inputs) if isinstance(atom, Literal) else environment[atom]
+    def apply(equation: Any, operands: list[_Value]) -> list[_Value]:
+        return _apply(equation, operands, inputs)
 
-    environment.update(zip(jaxpr.constvars, (_constant(const, inputs) for const in consts), strict=True))
-    environment.update(zip(jaxpr.invars, arguments, strict=True))
-    for equation in jaxpr.eqns:
-        results = _apply(equation, [read(atom) for atom in equation.invars], inputs)
-        environment.update(zip(equation.outvars, results, strict=True))
-    return [read(atom) for atom in jaxpr.outvars]
+    return run_jaxpr(closed, arguments, apply, lambda value: _constant(value, inputs))
+
+
+def _independent(shape: tuple[int, ...], inputs: int, known: Any = None) -> _Value:
+    """An array that depends on no input, and may be other than zero anywhere."""
+    return _Value(_none(math.prod(shape), inputs), np.zeros(shape, bool), known)
 
 
 def _constant(value: Any, inputs: int) -> _Value:
     if not is_concrete(value):
-        return _Value(_none(math.prod(value.shape), inputs), np.zeros(value.shape, bool))
+        return _independent(value.shape, inputs)
     if jnp.issubdtype(jnp.result_type(value), jax.dtypes.extended):  # keys
-        return _Value(_none(math.prod(value.shape), inputs), np.zeros(value.shape, bool), value)
+        return _independent(value.shape, inputs, value)
     array = np.asarray(value)
     return _Value(_none(array.size, inputs), array == 0, array)
 
 
 def _apply(equation: Any, operands: list[_Value], inputs: int) -> list[_Value]:
-    """The results of one operation."""
-    name = equation.primitive.name
-    if name in _CALLS:
-        inner = equation.params[_CALLS[name]]
-        jaxpr, consts = (inner.jaxpr, inner.consts) if hasattr(inner, "consts") else (inner, ())
-        return _run(jaxpr, consts, operands, inputs)
-    if all(operand.known is not None for operand in operands) and not equation.effects:
-        with jax.ensure_compile_time_eval():
-            results = equation.primitive.bind(*(operand.known for operand in operands), **equation.params)
-        return [_constant(a, inputs) for a in (results if equation.primitive.multiple_results else [results])]
-    shapes = [var.aval.shape for var in equation.outvars]
-    if name == "stop_gradient":
-        return [_Value(_none(*operands[0].depends.shape), operands[0].zero)]
-    if name in _ELEMENTWISE:
-        return [_elementwise(name, operands, shapes[0])]
-    if name in _MOVES:
-        moved = _which_move(name, len(operands))
-        if all(operand.known is not None for index, operand in enumerate(operands) if index not in moved):
-            return _moved(equation, operands, moved)
-    if not any(operand.depends.nnz for operand in operands):
-        return [_Value(_none(math.prod(shape), inputs), np.zeros(shape, bool)) for shape in shapes]
-    if name in _REDUCTIONS:
-        return [_reduced(operands[0], equation.params["axes"], shapes[0])]
-    if name == "dot_general":
-        return [_product(operands[0], operands[1], equation.params["dimension_numbers"], shapes[0])]
-    return [_mixed(operands, shape) for shape in shapes]
+    """The results of one operation: what it calls, what is known, or what its rule says."""
+    called = called_jaxpr(equation)
+    if called is not None:
+        return _run(called, operands, inputs)
+    if all(operand.known is not None for operand in operands) and is_pure(equation):
+        return [_constant(value, inputs) for value in evaluate(equation, [operand.known for operand in operands])]
+    return _RULES.get(equation.primitive.name, _dense)(equation, operands, inputs)
 
 
-def _elementwise(name: str, operands: list[_Value], shape: tuple[int, ...]) -> _Value:
-    zeros = [np.broadcast_to(operand.zero, shape) for operand in operands]
-    if name == "select_n" and operands[0].known is not None:
-        which = np.broadcast_to(operands[0].known, shape).astype(int)
-        parts = [_rows(operand, shape, which == index) for index, operand in enumerate(operands[1:])]
-        return _Value(_union(parts), np.choose(which, zeros[1:]))
-    zero = np.zeros(shape, bool)
-    if name == "mul":
-        zero = zeros[0] | zeros[1]
-    elif name in ("add", "add_any", "sub"):
-        zero = zeros[0] & zeros[1]
-    elif name in _KEEP_ZERO or name == "div":
-        zero = zeros[0]
-    return _Value(_union([_rows(operand, shape, ~zero) for operand in operands]), zero)
+# Of one operation, its operands and the number of the inputs' elements, the results.
+_Rule: TypeAlias = Callable[[Any, list[_Value], int], list[_Value]]
+_RULES: dict[str, _Rule] = {}  # by the primitive's name; what has none is dense
+
+
+def _rule(primitives: str) -> Callable[[_Rule], _Rule]:
+    """Makes a function the rule of these primitives."""
+
+    def register(rule: _Rule) -> _Rule:
+        _RULES.update(dict.fromkeys(primitives.split(), rule))
+        return rule
+
+    return register
+
+
+def _dense(equation: Any, operands: list[_Value], inputs: int) -> list[_Value]:
+    """Every element depends on all that any operand depends on."""
+    columns = functools.reduce(np.union1d, (operand.depends.indices for operand in operands), np.zeros(0, np.int32))
+
+    def mixed(shape: tuple[int, ...]) -> _Value:
+        size = math.prod(shape)
+        rows = np.repeat(np.arange(size), len(columns))
+        return _Value(_ones(rows, np.tile(columns, size), (size, inputs)), np.zeros(shape, bool))
+
+    return [mixed(shape) for shape in output_shapes(equation)]
+
+
+@_rule("stop_gradient")
+def _stop_gradient(equation: Any, operands: list[_Value], inputs: int) -> list[_Value]:
+    del equation
+    return [_Value(_none(operands[0].zero.size, inputs), operands[0].zero)]
+
+
+# Elementwise: each output element is a function of the elements at the same place in the inputs.
+
+
+@_rule("""
+    acos acosh and asin asinh atan atan2 atanh cbrt ceil clamp copy_p cos cosh digamma eq erf erf_inv erfc exp exp2
+    expm1 floor ge gt integer_pow is_finite le lgamma log log1p logistic lt max min name ne nextafter not or pow
+    pvary real reduce_precision rem round rsqrt sinh xor
+""")
+def _elementwise(equation: Any, operands: list[_Value], inputs: int) -> list[_Value]:
+    del inputs
+    shape = output_shapes(equation)[0]
+    return [_united(operands, np.zeros(shape, bool))]
+
+
+@_rule("abs convert_element_type copy div neg sign sin sqrt square tan tanh")
+def _zero_of_zero(equation: Any, operands: list[_Value], inputs: int) -> list[_Value]:
+    del inputs
+    return [_united(operands, _zeros(equation, operands)[0])]
+
+
+@_rule("mul")
+def _zero_where_one_is(equation: Any, operands: list[_Value], inputs: int) -> list[_Value]:
+    del inputs
+    left, right = _zeros(equation, operands)
+    return [_united(operands, left | right)]
+
+
+@_rule("add add_any sub")
+def _zero_where_all_are(equation: Any, operands: list[_Value], inputs: int) -> list[_Value]:
+    del inputs
+    left, right = _zeros(equation, operands)
+    return [_united(operands, left & right)]
+
+
+@_rule("select_n")
+def _select(equation: Any, operands: list[_Value], inputs: int) -> list[_Value]:
+    """The elements of the case that is chosen, where that is known."""
+    which, *cases = operands
+    if which.known is None:
+        return _elementwise(equation, operands, inputs)
+    shape = output_shapes(equation)[0]
+    chosen = np.broadcast_to(which.known, shape).astype(int)
+    parts = [_rows(case, shape, chosen == index) for index, case in enumerate(cases)]
+    return [_Value(_union(parts), np.choose(chosen, _zeros(equation, cases)))]
+
+
+def _zeros(equation: Any, operands: list[_Value]) -> list[np.ndarray]:
+    """Where each operand is zero, in the result's shape."""
+    return [np.broadcast_to(operand.zero, output_shapes(equation)[0]) for operand in operands]
+
+
+def _united(operands: list[_Value], zero: np.ndarray) -> _Value:
+    """What depends on the elements of all operands but where it is zero."""
+    return _Value(_union([_rows(operand, zero.shape, ~zero) for operand in operands]), zero)
 
 
 def _rows(operand: _Value, shape: tuple[int, ...], where: np.ndarray) -> Pattern:
@@ -198,44 +230,73 @@ def _union(parts: list[Pattern]) -> Pattern:
     return functools.reduce(operator.add, parts)
 
 
-def _which_move(name: str, count: int) -> tuple[int, ...]:
-    """Which operands' elements come out again: the others say where."""
-    if name == "concatenate":
-        return tuple(range(count))
-    return {"pad": (0, 1), "dynamic_update_slice": (0, 1), "scatter": (0, 2)}.get(name, (0,))
+# Moves: output elements are input elements, or constants.
 
 
-def _moved(equation: Any, operands: list[_Value], which: tuple[int, ...]) -> list[_Value]:
-    """The operation, run on the elements' numbers: all the moved operands' elements in one row, numbers from 1."""
+@_rule("broadcast_in_dim dynamic_slice expand_dims gather reshape rev slice split squeeze transpose")
+def _move_one(equation: Any, operands: list[_Value], inputs: int) -> list[_Value]:
+    return _moved(equation, operands, inputs, (0,))
+
+
+@_rule("dynamic_update_slice pad")
+def _move_two(equation: Any, operands: list[_Value], inputs: int) -> list[_Value]:
+    return _moved(equation, operands, inputs, (0, 1))
+
+
+@_rule("scatter")
+def _scatter(equation: Any, operands: list[_Value], inputs: int) -> list[_Value]:
+    return _moved(equation, operands, inputs, (0, 2))
+
+
+@_rule("concatenate")
+def _concatenate(equation: Any, operands: list[_Value], inputs: int) -> list[_Value]:
+    return _moved(equation, operands, inputs, tuple(range(len(operands))))
+
+
+def _moved(equation: Any, operands: list[_Value], inputs: int, which: tuple[int, ...]) -> list[_Value]:
+    """The operation, run on the elements' numbers: all of the operands `which` in one row, numbers from 1.
+
+    The other operands say where to; if one of them is not known, the operation is dense.
+    """
+    if any(operand.known is None for index, operand in enumerate(operands) if index not in which):
+        return _dense(equation, operands, inputs)
     moved = [operands[index] for index in which]
     arguments, start = [operand.known for operand in operands], 1
     for index in which:
         zero = operands[index].zero
         arguments[index] = np.arange(start, start + zero.size, dtype=np.int32).reshape(zero.shape)
         start += zero.size
-    with jax.ensure_compile_time_eval():
-        results = equation.primitive.bind(*arguments, **equation.params)
     depends = sp.csr_array(sp.vstack([operand.depends for operand in moved], format="csr", dtype=bool))
     zero = np.concatenate([operand.zero.ravel() for operand in moved])
     values = []
-    for result in results if equation.primitive.multiple_results else [results]:
+    for result in evaluate(equation, arguments):
         places = np.asarray(result) - 1
         inside = (places >= 0) & (places < zero.size)
         values.append(_Value(_taken(depends, places), zero[np.where(inside, places, 0)] & inside))
     return values
 
 
-def _reduced(operand: _Value, axes: tuple[int, ...], shape: tuple[int, ...]) -> _Value:
+# Sums over axes, and products of matrices.
+
+
+@_rule("argmax argmin reduce_and reduce_max reduce_min reduce_or reduce_prod reduce_sum")
+def _reduce(equation: Any, operands: list[_Value], inputs: int) -> list[_Value]:
+    del inputs
+    operand, axes, shape = operands[0], equation.params["axes"], output_shapes(equation)[0]
     numbers = np.arange(operand.zero.size).reshape(operand.zero.shape)
     group = math.prod(operand.zero.shape[axis] for axis in axes)
     groups = np.moveaxis(numbers, axes, range(-len(axes), 0)).reshape(math.prod(shape), group)
     rows = np.repeat(np.arange(len(groups)), groups.shape[1])
     depends = sp.csr_array(_ones(rows, groups.ravel(), (len(groups), numbers.size)) @ operand.depends)
-    return _Value(depends, np.zeros(shape, bool))
+    return [_Value(depends, np.zeros(shape, bool))]
 
 
-def _product(left: _Value, right: _Value, dimensions: Any, shape: tuple[int, ...]) -> _Value:
-    (contract_left, contract_right), (batch_left, batch_right) = dimensions
+@_rule("dot_general")
+def _product(equation: Any, operands: list[_Value], inputs: int) -> list[_Value]:
+    if not any(operand.depends.nnz for operand in operands):
+        return _dense(equation, operands, inputs)
+    (left, right), shape = operands, output_shapes(equation)[0]
+    (contract_left, contract_right), (batch_left, batch_right) = equation.params["dimension_numbers"]
     numbers_left = _matrices(left.zero.shape, batch_left, contract_left)  # (batch, free, contracted)
     numbers_right = _matrices(right.zero.shape, batch_right, contract_right)
     used = ~left.zero.ravel()[numbers_left][:, :, None] & ~right.zero.ravel()[numbers_right][:, None, :]
@@ -248,7 +309,7 @@ def _product(left: _Value, right: _Value, dimensions: Any, shape: tuple[int, ...
             for operand, numbers, free in ((left, numbers_left, i), (right, numbers_right, j))
         ]
     )
-    return _Value(depends, np.reshape(~used.any(axis=3), shape))
+    return [_Value(depends, np.reshape(~used.any(axis=3), shape))]
 
 
 def _matrices(shape: tuple[int, ...], batch: tuple[int, ...], contract: tuple[int, ...]) -> np.ndarray:
@@ -257,12 +318,3 @@ def _matrices(shape: tuple[int, ...], batch: tuple[int, ...], contract: tuple[in
     numbers = np.arange(math.prod(shape)).reshape(shape).transpose(*batch, *free, *contract)
     sizes = [math.prod(shape[axis] for axis in axes) for axes in (batch, free, contract)]
     return numbers.reshape(sizes)
-
-
-def _mixed(operands: list[_Value], shape: tuple[int, ...]) -> _Value:
-    """Every element depends on all that any operand depends on."""
-    columns = np.unique(np.concatenate([operand.depends.indices for operand in operands]))
-    size = math.prod(shape)
-    rows = np.repeat(np.arange(size), len(columns))
-    width = operands[0].depends.shape[1]
-    return _Value(_ones(rows, np.tile(columns, size), (size, width)), np.zeros(shape, bool))

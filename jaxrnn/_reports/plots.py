@@ -1,6 +1,8 @@
-"""Pictures of reports. The only module of `gradients` that imports matplotlib."""
+"""Pictures of reports. The only module of jaxrnn that imports matplotlib; `drawing` alone imports it."""
 
-from typing import Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import numpy as np
@@ -11,8 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from ._compare_report import Agreement, Comparison, Measured
-from ._flow_report import Flow
+if TYPE_CHECKING:
+    from .comparison import Agreement, Comparison, Measured
+    from .flow import Flow
 
 _COLORS = ("#1f6fb4", "#c8102e", "#2e8b57", "#e08e0b", "#7a5195", "#5aa9e6", "#4d4d4d", "#d45087")
 _MARKERS = "osD^vPX*"

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from ._compare_report import table
-from ._optional import pictures
+from .drawing import drawing
+from .tables import table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -64,7 +64,7 @@ class Flow:
         Raises:
           ImportError: matplotlib is not installed.
         """
-        return pictures().draw_flow(self)
+        return drawing().draw_flow(self)
 
     def __str__(self) -> str:
         omega = f"Pascanu's omega: {self.omega:.4g}"

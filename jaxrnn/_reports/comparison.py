@@ -3,7 +3,8 @@
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from ._optional import pictures
+from .drawing import drawing
+from .tables import table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -108,7 +109,7 @@ class Comparison:
         Raises:
           ImportError: matplotlib is not installed.
         """
-        return pictures().draw_comparison(self)
+        return drawing().draw_comparison(self)
 
     def __str__(self) -> str:
         title, legend = f"gradients against exact BPTT, T={self.steps}, |g|={self.norm:.4g}", _LEGEND
@@ -141,17 +142,6 @@ class Comparison:
         present = [measured.total for measured in self.algorithms.values()]
         filled = {name for total in present for name, value in vars(total).items() if value is not None}
         return {name: head for i, (name, head) in enumerate(_COLUMNS.items()) if i < 3 or name in filled}
-
-
-def table(rows: list[list[str]], left: tuple[int, ...] = (0,)) -> str:
-    """Columns of equal width, numbers to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for row in rows:
-        cells = zip(row, widths, strict=True)
-        padded = [cell.ljust(width) if i in left else cell.rjust(width) for i, (cell, width) in enumerate(cells)]
-        lines.append("  ".join(padded).rstrip())
-    return "\n".join(lines)
 
 
 def _show(agreement: Agreement, columns: dict[str, str]) -> list[str]:

@@ -1,0 +1,1 @@
+"""What measurements found: records, their tables and their pictures."""
