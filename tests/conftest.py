@@ -1,13 +1,31 @@
-"""The core is tested under strict dtype promotion and without silent rank promotion."""
+"""Quick compilation, strict dtype promotion, no silent rank promotion, and processes that end with their test.
 
+Compilation takes most of the time, so programs are compiled with few optimisations and by XLA:CPU's older code
+generation, which takes half the time of the newer. With JAXRNN_TESTS_COMPILE=as-users they are compiled as a user's
+are: .ci/run also runs so what may depend on it, the tests of rounding, of memory and of resuming, and all examples.
+"""
+
+import contextlib
+import os
 import pathlib
+import signal
+import subprocess
+import sys
+
+if os.environ.get("JAXRNN_TESTS_COMPILE") != "as-users":  # before JAX is imported, and for child processes too
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false"
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 
 import jax
 import pytest
-from jax._src import compiler  # JAX has no public setting that gives all programs an XLA option
 
-_AS_USERS_DO = ("test_parity", "test_torch", "test_memory", "test_charlm", "test_resume")
 _STANDARD = ("experiments", "training", "README.md")  # Optax itself needs standard promotion
+_ROOT = pathlib.Path(__file__).parents[1]
+_RESET_SIGINT = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -20,27 +38,33 @@ def _strict(request):
             yield
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _compile_quickly(request):
-    """Compilation takes most of the time; tests of rounding, of memory and of other processes compile as users do."""
-    quickly = request.path.stem not in _AS_USERS_DO
-    if jax.config.read("jax_disable_most_optimizations") != quickly:
-        jax.config.update("jax_disable_most_optimizations", quickly)
-        compiler.get_compile_options = _quick_options if quickly else _OPTIONS
-        jax.clear_caches()  # what is compiled already knows nothing of the change
-
-
-_OPTIONS = compiler.get_compile_options
-
-
-def _quick_options(*args, env_options_overrides=None, **options):
-    """XLA:CPU's older code generation, which takes a quarter of the time to compile."""
-    overrides = {"xla_cpu_use_fusion_emitters": False, **(env_options_overrides or {})}
-    return _OPTIONS(*args, env_options_overrides=overrides, **options)
-
-
 @pytest.fixture
 def x64():
     """Float64 for one test."""
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture
+def start():
+    """Start a process of this Python that Ctrl-C reaches; what still runs when the test ends is killed.
+
+    A job that a shell script starts with `&` ignores SIGINT, and so do its children until one of them resets it.
+    """
+    with contextlib.ExitStack() as started:
+
+        def start(*arguments, **options):
+            command = [sys.executable, "-c", _RESET_SIGINT, sys.executable, *map(str, arguments)]
+            process = started.enter_context(subprocess.Popen(command, cwd=_ROOT, text=True, **options))
+            started.callback(process.kill)
+            return process
+
+        yield start
+
+
+@pytest.fixture
+def ctrl_c():
+    """SIGINT interrupts this process, as in a terminal."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

@@ -92,6 +92,7 @@ def _import(repeats: int) -> dict[str, Any]:
             capture_output=True,
             text=True,
             env={**os.environ, "PYTHONPATH": path},
+            timeout=300,
         )
         pairs.append([float(seconds) for seconds in process.stdout.split()])
     jax_seconds, our_seconds = zip(*pairs[1:], strict=True)

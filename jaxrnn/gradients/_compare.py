@@ -32,7 +32,7 @@ def compare(
     state: State,
     xs: Any,
     ys: Any,
-    algorithms: Mapping[str, Callable[..., tuple[Array, Params]]],
+    algorithms: Mapping[str, Callable[..., Gradient]],
     *,
     key: Array | None = None,
     repeats: int = 100,

@@ -323,9 +323,10 @@ def _bar(steps: int, done: int, progress: bool) -> tqdm:
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[threading.Event]:
-    """An event that the first Ctrl-C sets; a second one interrupts at once."""
+    """An event that the first Ctrl-C sets; a second one interrupts at once. SIGINT stays ignored where it is so."""
     interrupted = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
+    ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN  # as in what a shell script starts with `&`
+    if ignored or threading.current_thread() is not threading.main_thread():
         yield interrupted  # signals reach the main thread alone
         return
 

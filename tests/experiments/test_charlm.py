@@ -29,6 +29,7 @@ from experiments.charlm.sampling import draw, sample
 from experiments.charlm.train import loss
 from jaxrnn import training
 
+pytestmark = pytest.mark.timeout(300)  # for what trains in processes of its own
 ROOT = pathlib.Path(__file__).parents[2]
 FILES = {"metrics.jsonl", "checkpoints", "learning.png", "summary.json"}
 SMALL = ["--hidden", "12", "--embedding", "5", "--batch", "8", "--length", "10"]
@@ -338,14 +339,20 @@ def command(text, out, *options):
     ]
 
 
-def start(text, out, *options, **environment):
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu", **environment}
-    return subprocess.Popen(command(text, out, *options), cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+@pytest.fixture
+def train_apart(text, start):
+    """Start a training in a process of its own."""
+
+    def train_apart(out, *options, **environment):
+        environment = {**os.environ, "JAX_PLATFORMS": "cpu", **environment}
+        return start(*command(text, out, *options)[1:], env=environment, stderr=subprocess.PIPE)
+
+    return train_apart
 
 
 def finish(*processes):
     for process in processes:
-        _, errors = process.communicate(timeout=300)
+        _, errors = process.communicate(timeout=200)
         assert process.returncode == 0, errors
 
 
@@ -364,34 +371,34 @@ def assert_same_run(folder, one_device):
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
-def test_eight_devices_train_as_one(text, tmp_path, one_device):
-    finish(start(text, tmp_path / "run", "--mesh", "data=8", JAX_NUM_CPU_DEVICES="8"))
+def test_eight_devices_train_as_one(train_apart, tmp_path, one_device):
+    finish(train_apart(tmp_path / "run", "--mesh", "data=8", JAX_NUM_CPU_DEVICES="8"))
     assert_same_run(tmp_path / "run", one_device)
 
 
-def two_processes(text, out, *options):
+def two_processes(train_apart, out, *options):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
     cluster = ["--coordinator", address, "--processes", 2, "--process-id"]
-    return [start(text, out, *options, *cluster, index) for index in range(2)]
+    return [train_apart(out, *options, *cluster, index) for index in range(2)]
 
 
-def test_two_processes_train_as_one(text, tmp_path, one_device):
-    finish(*two_processes(text, tmp_path / "run"))
+def test_two_processes_train_as_one(train_apart, tmp_path, one_device):
+    finish(*two_processes(train_apart, tmp_path / "run"))
     assert_same_run(tmp_path / "run", one_device)
     assert {path.name for path in (tmp_path / "run").iterdir()} == FILES
 
 
-def test_a_checkpoint_of_two_processes_resumes_on_one(text, tmp_path, one_device):
+def test_a_checkpoint_of_two_processes_resumes_on_one(text, train_apart, tmp_path, one_device):
     folder = tmp_path / "run"
-    processes = two_processes(text, folder)
+    processes = two_processes(train_apart, folder)
     deadline = time.monotonic() + 200
     while not (folder / "checkpoints" / "00000100").exists() and time.monotonic() < deadline:
         time.sleep(0.005)
     for process in processes:
         process.send_signal(signal.SIGKILL)
-        process.communicate()
+        process.communicate(timeout=60)
     assert main([*command(text, folder)[3:], "--resume"]) == 0
     assert_same_run(folder, one_device)
 
@@ -414,24 +421,25 @@ for other in ends[1:]:
 def test_gradients_on_a_mesh_are_those_of_one_device():
     """One step of gradient descent with rate 1: the parameters are the gradient."""
     environment = {**os.environ, "JAX_NUM_CPU_DEVICES": "8", "JAX_PLATFORMS": "cpu"}
-    subprocess.run([sys.executable, "-c", GRADIENTS], cwd=ROOT, env=environment, check=True)
+    subprocess.run([sys.executable, "-c", GRADIENTS], cwd=ROOT, env=environment, check=True, timeout=200)
 
 
-def test_a_full_disk_is_one_line_and_keeps_what_was_saved(text, tmp_path):
+def test_a_full_disk_is_one_line_and_keeps_what_was_saved(text, train_apart, tmp_path):
     """A first run fills the folder up to step 100; the second can write no file of more than 20 kB."""
     folder = tmp_path / "run"
-    process = start(text, folder)
+    process = train_apart(folder)
     deadline = time.monotonic() + 100
     while not (folder / "checkpoints" / "00000100").exists() and time.monotonic() < deadline:
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
-    process.communicate()
+    process.communicate(timeout=60)
     saved = sorted(path.name for path in (folder / "checkpoints").iterdir() if path.name.isdecimal())
     limited = subprocess.run(
         ["bash", "-c", 'ulimit -f 20 && exec "$@"', "bash", *command(text, folder, "--resume")],
         cwd=ROOT,
         stderr=subprocess.PIPE,
         text=True,
+        timeout=200,
     )
     assert limited.returncode != 0
     assert limited.stderr.startswith("charlm: error: cannot write")

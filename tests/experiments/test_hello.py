@@ -189,15 +189,15 @@ def test_a_run_is_reproducible(tmp_path):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
 
 
-def test_a_reader_that_goes_away_is_no_traceback():
+def test_a_reader_that_goes_away_is_no_traceback(start):
     program = "import sys; from experiments import _run; sys.exit(_run.exit_status('p', lambda: print('x' * 10**6)))"
-    command = [sys.executable, "-c", program]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = start("-c", program, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     process.stdout.close()
-    assert process.stderr.read() == b""
-    assert process.wait() == 141
+    assert process.stderr.read() == ""
+    assert process.wait(timeout=60) == 141
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_keeps_what_was_done(tmp_path, monkeypatch):
     said = []
 

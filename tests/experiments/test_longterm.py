@@ -3,7 +3,6 @@
 import json
 import signal
 import subprocess
-import sys
 
 import jax
 import numpy as np
@@ -112,15 +111,15 @@ def test_longterm_leaves_its_files(tmp_path, capsys):
     assert "already holds a run" in capsys.readouterr().err
 
 
-def test_ctrl_c_keeps_the_runs_that_were_told(tmp_path):
+def test_ctrl_c_keeps_the_runs_that_were_told(tmp_path, start):
     options = ["--tasks", "order", "--cells", "rnn", "--lengths", "10", "400", "--steps", "100000", "--seeds", "2"]
-    command = [sys.executable, "-u", "-m", "experiments.gradients", "longterm", *options, "--out", str(tmp_path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        for line in process.stdout:
-            if line.startswith("order"):
-                break
-        process.send_signal(signal.SIGINT)
-        printed, error = process.communicate(timeout=60)
+    command = ["-u", "-m", "experiments.gradients", "longterm", *options, "--out", tmp_path]
+    process = start(*command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    for line in process.stdout:
+        if line.startswith("order"):
+            break
+    process.send_signal(signal.SIGINT)
+    printed, error = process.communicate(timeout=60)
     assert process.returncode == INTERRUPTED
     assert "interrupted after 4 of 8 runs" in printed
     assert "Traceback" not in error

@@ -1,12 +1,10 @@
 """The sine experiment, as its user and as PyTorch see it."""
 
 import json
-import os
 import pathlib
 import shutil
 import signal
 import subprocess
-import sys
 import time
 
 import jax
@@ -373,15 +371,15 @@ def test_a_resumed_run_is_the_same_run(tmp_path):
     assert [file.read_bytes() for file in arrays] == expected
 
 
-def test_ctrl_c_keeps_what_was_done(tmp_path):
-    command = [sys.executable, "-m", "experiments.sine", "--steps", "100000000", "--out", str(tmp_path)]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env={**os.environ})
+def test_ctrl_c_keeps_what_was_done(tmp_path, start):
+    command = ["-m", "experiments.sine", "--steps", 100000000, "--out", tmp_path]
+    process = start(*command, stdout=subprocess.PIPE)
     metrics = tmp_path / "metrics.jsonl"
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 90
     while not (metrics.exists() and metrics.stat().st_size) and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=120)
+    out, _ = process.communicate(timeout=90)
     assert process.returncode == 130
     done = json.loads((tmp_path / "summary.json").read_text())["steps_done"]
     assert f"{done} of 100000000 steps" in out

@@ -106,6 +106,7 @@ def test_on_chunk_sees_rows_and_state_and_may_stop():
     assert (result.ended, len(result.history)) == ("stopped", 20)
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_ends_after_the_chunk(tmp_path):
     def on_chunk(new, state):
         if new[-1]["step"] == 20:
@@ -119,6 +120,15 @@ def test_ctrl_c_ends_after_the_chunk(tmp_path):
     resumed = fit(folder=training.RunFolder(tmp_path / "run", resume=True))
     assert rows(resumed) == rows(fit())
     assert_equal_trees(resumed.state.params, fit().state.params)
+
+
+@pytest.mark.usefixtures("ctrl_c")
+def test_an_ignored_sigint_stays_ignored():
+    """As a script's job in the background has it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    result = fit(on_chunk=lambda new, state: os.kill(os.getpid(), signal.SIGINT))
+    assert result.ended == "finished"
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 
 
 def test_fit_runs_outside_the_main_thread():
