@@ -60,11 +60,11 @@ def artbp(
         raise ValueError(f"cut must lie in [0, 1), got {cut}")
     if jnp.shape(cut) not in ((), (steps - 1,)):
         raise ValueError(f"cut has shape {jnp.shape(cut)}, expected () or {(steps - 1,)}: one between any two steps")
-    with jax.named_scope("jaxrnn.gradients.artbp"):
-        return _artbp(problem, params, state, xs, ys, key, cut)
+    return _artbp(problem, params, state, xs, ys, key, cut)
 
 
 @functools.partial(jax.jit, static_argnames="problem")
+@jax.named_scope("jaxrnn.gradients.artbp")
 def _artbp(problem: Problem, params: Params, state: State, xs: Any, ys: Any, key: Array, cut: ArrayLike) -> Gradient:
     """At module level, so that an eager call traces once."""
     check_parts(problem, params, state, at(xs, 0))

@@ -72,8 +72,7 @@ def bptt(
     """
     check_problem(problem)
     steps = check_sequences(xs, ys)
-    with jax.named_scope("jaxrnn.gradients.bptt"):
-        return _bptt(problem, _kept_states(memory, snapshots, steps), params, state, xs, ys)
+    return _bptt(problem, _kept_states(memory, snapshots, steps), params, state, xs, ys)
 
 
 def _kept_states(memory: Any, snapshots: Any, steps: int) -> Memory | int:
@@ -89,6 +88,7 @@ def _kept_states(memory: Any, snapshots: Any, steps: int) -> Memory | int:
 
 
 @functools.partial(jax.jit, static_argnames=("problem", "memory"))
+@jax.named_scope("jaxrnn.gradients.bptt")
 def _bptt(problem: Problem, memory: Memory | int, params: Params, state: State, xs: Any, ys: Any) -> Gradient:
     """At module level, so that an eager call traces once."""
     check_parts(problem, params, state, at(xs, 0))

@@ -51,8 +51,7 @@ def tbptt(problem: Problem, params: Params, state: State, xs: Any, ys: Any, *, k
     _check_truncation(k1, k2)
     steps = check_sequences(xs, ys)
     learner = tbptt_learner(problem, k1=min(k1, steps), k2=min(k2, steps))
-    with jax.named_scope("jaxrnn.gradients.tbptt"):
-        return sequence_gradient(learner, params, state, xs, ys)
+    return sequence_gradient(learner, params, state, xs, ys)
 
 
 def tbptt_learner(problem: Problem, *, k1: int, k2: int) -> Learner:
@@ -116,6 +115,7 @@ def _init(k2: int, params: Params, state: State, x: Any, key: Array | None = Non
     return TBPTTCarry(state, zero, zero, zero, ring(state), ring(x), ring(reals))
 
 
+@jax.named_scope("jaxrnn.gradients.tbptt")
 def _update(
     problem: Problem, k1: int, k2: int, params: Params, carry: TBPTTCarry, x: Any, y: Any
 ) -> tuple[TBPTTCarry, Array, Params]:

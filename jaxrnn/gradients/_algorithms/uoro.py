@@ -52,8 +52,7 @@ def uoro(
     (8, 8)
     """
     learner = uoro_learner(problem, samples=samples)
-    with jax.named_scope("jaxrnn.gradients.uoro"):
-        return sequence_gradient(learner, params, state, xs, ys, key)
+    return sequence_gradient(learner, params, state, xs, ys, key)
 
 
 def uoro_learner(problem: Problem, *, samples: int = 1) -> Learner:
@@ -102,6 +101,7 @@ def _init(problem: Problem, samples: int, params: Params, state: State, x: Any, 
     return UOROCarry(state, key, left, right)
 
 
+@jax.named_scope("jaxrnn.gradients.uoro")
 def _update(problem: Problem, params: Params, carry: UOROCarry, x: Any, y: Any) -> tuple[UOROCarry, Array, Params]:
     """One step: both vectors go on, and new random signs join them."""
     key, now = jax.random.split(carry.key)

@@ -35,7 +35,9 @@ def influence_learner(problem: Problem, order: int | None, budget: int) -> Learn
     """The learner that keeps the influence of parameters on what they reach within `order` steps, all for None."""
     return Learner(
         functools.partial(checked_init, problem, functools.partial(_init, problem, order, budget)),
-        functools.partial(_update, problem, order),
+        jax.named_scope(f"jaxrnn.gradients.{'rtrl' if order is None else 'snap'}")(
+            functools.partial(_update, problem, order)
+        ),
     )
 
 

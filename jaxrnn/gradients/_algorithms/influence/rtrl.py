@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import jax
-
 from ...._core.cell import Params, State
 from ...._core.checks import check_int
 from ..._learner import Gradient, Learner, sequence_gradient
@@ -42,8 +40,7 @@ def rtrl(problem: Problem, params: Params, state: State, xs: Any, ys: Any, *, bu
     (13.0, 7.0)
     """
     learner = rtrl_learner(problem, budget=budget)
-    with jax.named_scope("jaxrnn.gradients.rtrl"):
-        return sequence_gradient(learner, params, state, xs, ys)
+    return sequence_gradient(learner, params, state, xs, ys)
 
 
 def rtrl_learner(problem: Problem, *, budget: int = BUDGET) -> Learner:

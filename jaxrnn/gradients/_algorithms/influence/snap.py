@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import jax
-
 from ...._core.cell import Params, State
 from ...._core.checks import check_int
 from ..._learner import Gradient, Learner, sequence_gradient
@@ -47,8 +45,7 @@ def snap(
     (8, 8)
     """
     learner = snap_learner(problem, order=order, budget=budget)
-    with jax.named_scope("jaxrnn.gradients.snap"):
-        return sequence_gradient(learner, params, state, xs, ys)
+    return sequence_gradient(learner, params, state, xs, ys)
 
 
 def snap_learner(problem: Problem, *, order: int = 1, budget: int = BUDGET) -> Learner:
