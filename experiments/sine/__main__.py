@@ -4,7 +4,7 @@ import argparse
 import hashlib
 import pathlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -108,8 +108,11 @@ def _experiment(arguments: argparse.Namespace) -> int:
         raise _run.RunError(f"{trained.diverged}, before there was anything to keep")
     for name, forecasters in trained.recipes.items():
         _save_arrays(folder / name, forecasters)
-    title = _title(model, seeds)
-    errors, table = _evaluate(folder / PICTURE, title, model, trained, windows, series, arguments.horizon)
+    picture, title = folder / PICTURE, _title(model, seeds)
+    if series is None:
+        errors, table = _report_waves(picture, title, model, trained, windows)
+    else:
+        errors, table = _report_series(picture, title, model, trained, series, arguments.horizon)
     _save_summary(folder / SUMMARY, arguments, trained, errors)
     print(f"{title}: {_progress(trained, arguments.steps)}\n\n{table}\n\n{folder}: {', '.join(sorted(FILES))}")
     if trained.diverged:
@@ -137,32 +140,34 @@ def _save_arrays(folder: pathlib.Path, forecasters: Forecasters) -> None:
             save_file({key: np.asarray(a[0] if len(a) == 1 else a) for key, a in arrays.items()}, path)
 
 
-def _evaluate(
-    picture: pathlib.Path,
-    title: str,
-    model: Forecaster,
-    trained: Trained,
-    windows: Windows,
-    series: Series | None,
-    horizon: int,
+def _report_waves(
+    picture: pathlib.Path, title: str, model: Forecaster, trained: Trained, windows: Windows
 ) -> tuple[dict[str, Any], str]:
     """Draw the picture; the errors for the summary file, and their table for the terminal."""
-    recipes = trained.recipes
-    losses = {name: made.losses for name, made in recipes.items()}
+    results = {name: evaluate_waves(model, made.params, made.h, windows) for name, made in trained.recipes.items()}
     with _run.replacing(picture) as path:
-        if series is None:
-            waves = {name: evaluate_waves(model, made.params, made.h, windows) for name, made in recipes.items()}
-            pictures.draw_waves(path, f"sine: {title}", waves, losses)
-            return {name: report.wave_errors(result) for name, result in waves.items()}, report.wave_table(waves)
-        results = {name: evaluate_series(model, made.params, series, horizon) for name, made in recipes.items()}
-        pictures.draw_series(path, f"{', '.join(series.names)}: {title}", series, results, losses)
-        errors = {name: report.series_errors(result) for name, result in results.items()}
-        return errors | report.series_facts(series, next(iter(results.values()))), report.series_table(series, results)
+        pictures.draw_waves(path, f"sine: {title}", results, trained.losses)
+    return _by_recipe(report.wave_errors, results, trained), report.wave_table(results)
+
+
+def _report_series(
+    picture: pathlib.Path, title: str, model: Forecaster, trained: Trained, series: Series, horizon: int
+) -> tuple[dict[str, Any], str]:
+    """The same of a series."""
+    results = {name: evaluate_series(model, made.params, series, horizon) for name, made in trained.recipes.items()}
+    with _run.replacing(picture) as path:
+        pictures.draw_series(path, f"{', '.join(series.names)}: {title}", series, results, trained.losses)
+    facts = report.series_facts(series, next(iter(results.values())))
+    return facts | _by_recipe(report.series_errors, results, trained), report.series_table(series, results)
+
+
+def _by_recipe(errors: Callable[[Any], dict[str, Any]], results: dict[str, Any], trained: Trained) -> dict[str, Any]:
+    """Each recipe's last loss and errors."""
+    losses = {name: _last_losses(values).tolist() for name, values in trained.losses.items()}
+    return {name: {"loss": losses[name], **errors(result)} for name, result in results.items()}
 
 
 def _save_summary(file: pathlib.Path, arguments: argparse.Namespace, trained: Trained, errors: dict[str, Any]) -> None:
-    for name, made in trained.recipes.items():
-        errors[name]["loss"] = _last_losses(made).tolist()
     summary = {
         "arguments": vars(arguments),
         "steps_done": trained.steps,
@@ -174,9 +179,9 @@ def _save_summary(file: pathlib.Path, arguments: argparse.Namespace, trained: Tr
     _run.write_json(file, summary)
 
 
-def _last_losses(forecasters: Forecasters) -> np.ndarray:
+def _last_losses(losses: np.ndarray) -> np.ndarray:
     """(seeds,), the mean over the last chunk's steps."""
-    return forecasters.losses[-CHUNK:].mean(axis=0)
+    return losses[-CHUNK:].mean(axis=0)
 
 
 def _title(model: Forecaster, seeds: range) -> str:
@@ -187,7 +192,7 @@ def _title(model: Forecaster, seeds: range) -> str:
 def _progress(trained: Trained, steps: int) -> str:
     of_all = "" if trained.steps == steps else f" of {steps}"
     times = f"{trained.seconds:.2f} s, {trained.first_chunk_seconds:.2f} s of them compilation and the first {CHUNK}"
-    losses = ", ".join(f"{name} {np.median(_last_losses(made)):.2e}" for name, made in trained.recipes.items())
+    losses = ", ".join(f"{name} {np.median(_last_losses(values)):.2e}" for name, values in trained.losses.items())
     return f"{trained.steps}{of_all} steps in {times}; loss: {losses}"
 
 

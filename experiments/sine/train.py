@@ -39,6 +39,11 @@ class Trained(NamedTuple):
     ended: str
     diverged: str | None  # where a loss was not finite
 
+    @property
+    def losses(self) -> dict[str, np.ndarray]:
+        """Of each recipe, (steps done, seeds)."""
+        return {name: forecasters.losses for name, forecasters in self.recipes.items()}
+
 
 @functools.cache
 def optimizer(steps: int) -> optax.GradientTransformation:
