@@ -19,6 +19,8 @@ from jaxrnn.training import CheckpointError, NonFiniteLossError, RunFolderError
 INTERRUPTED = 128 + signal.SIGINT  # the exit status that a shell expects after Ctrl-C
 BROKEN_PIPE = 128 + 13  # and after SIGPIPE
 
+_LINE = 120  # characters
+
 
 class UserError(Exception):
     """Something that the person at the command line can put right: one line, exit status 2."""
@@ -136,6 +138,31 @@ def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:
-    """The value as an indented JSON file, whole or not at all."""
+    """The value as a JSON file, whole or not at all; a list of numbers, and all else that is short, is one line."""
     with replacing(path) as unfinished:
-        unfinished.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        unfinished.write_text(_json(value, 0) + "\n", encoding="utf-8")
+
+
+def rounded(value: Any) -> Any:
+    """The value with its floats to five significant digits, more than any measurement of time has."""
+    if isinstance(value, dict):
+        return {name: rounded(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [rounded(part) for part in value]
+    return float(f"{value:.5g}") if isinstance(value, float) else value
+
+
+def _json(value: Any, indent: int) -> str:
+    line = json.dumps(value, ensure_ascii=False)
+    is_flat = isinstance(value, list | tuple) and not any(isinstance(part, dict | list | tuple | str) for part in value)
+    if not isinstance(value, dict | list | tuple) or is_flat or indent + len(line) <= _LINE:
+        return line
+    if isinstance(value, dict):
+        brackets = "{}"
+        parts = [
+            f"{json.dumps(str(name), ensure_ascii=False)}: {_json(part, indent + 2)}" for name, part in value.items()
+        ]
+    else:
+        brackets, parts = "[]", [_json(part, indent + 2) for part in value]
+    joined = ",\n".join(" " * (indent + 2) + part for part in parts)
+    return f"{brackets[0]}\n{joined}\n{' ' * indent}{brackets[1]}"

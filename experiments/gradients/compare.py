@@ -26,6 +26,7 @@ from .networks import CELLS
 DELAYS = {3: 1.0, 12: 0.5}
 LEARNING_RATE = 3e-3
 UPDATES = 3000
+POINTS = 60  # of a curve, at most
 
 PICTURE, QUALITY, RESULTS = "compare.png", "quality.png", "compare.json"
 
@@ -71,6 +72,20 @@ class Curve(NamedTuple):
 
     losses: list[float]  # before each update, mean over the batch
     seconds: list[float]  # after each, since the first began, compilation left out
+
+    def points(self) -> "Points":
+        """What is drawn of it and written down."""
+        ends = np.unique(np.geomspace(1, len(self.losses), POINTS).astype(int))
+        means = [float(part.mean()) for part in np.split(np.array(self.losses), ends[:-1])]
+        return Points(ends.tolist(), [self.seconds[end - 1] for end in ends], means)
+
+
+class Points(NamedTuple):
+    """A training at updates that are evenly spread over the logarithm of their number."""
+
+    updates: list[int]
+    seconds: list[float]
+    losses: list[float]  # means since the point before
 
 
 def add(subparsers: Subparsers) -> None:
@@ -208,8 +223,15 @@ def _write(
         f"{arguments.cell}, {arguments.hidden} units, echo over T={arguments.steps}, seed {arguments.seed}; "
         f"quality after {arguments.trained} updates"
     )
+    points = {name: curve.points() for name, curve in curves.items() if curve.losses}
     with _run.replacing(folder / PICTURE) as path:
-        compare_picture.draw(path, title, report, curves, [min(DELAYS.values()) ** 2])
-    learning = {name: curve._asdict() for name, curve in curves.items()}
-    _run.write_json(folder / RESULTS, {"arguments": vars(arguments), "quality": report.to_dict(), "learning": learning})
+        compare_picture.draw(path, title, report, points, [min(DELAYS.values()) ** 2])
+    learning = {name: curve._asdict() for name, curve in points.items()}
+    measured = _run.rounded({"quality": _without_none(report.to_dict()), "learning": learning})
+    _run.write_json(folder / RESULTS, {"arguments": vars(arguments), **measured})
     print(f"\n{folder}: {PICTURE}, {QUALITY}, {RESULTS}")
+
+
+def _without_none(tree: Any) -> Any:
+    """The dicts without what an algorithm does not have."""
+    return {k: _without_none(v) for k, v in tree.items() if v is not None} if isinstance(tree, dict) else tree

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pathlib
 from typing import TYPE_CHECKING
 
-import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -13,13 +12,11 @@ from matplotlib.figure import Figure
 from jaxrnn import gradients
 
 if TYPE_CHECKING:
-    from .compare import Curve
-
-POINTS = 60
+    from .compare import Points
 
 
 def draw(
-    path: pathlib.Path, title: str, report: gradients.Comparison, curves: dict[str, Curve], levels: list[float]
+    path: pathlib.Path, title: str, report: gradients.Comparison, curves: dict[str, Points], levels: list[float]
 ) -> None:
     """Quality at the left, learning against updates and seconds at the right."""
     figure = Figure(figsize=(16, 5.5), layout="constrained")
@@ -28,9 +25,9 @@ def draw(
     colors = dict(zip(report.algorithms, colormaps["tab10"].colors, strict=False))  # pyright: ignore[reportAttributeAccessIssue]
     _draw_quality(quality, report, colors)
     for name, curve in curves.items():
-        if curve.losses:
-            _draw_curve(by_update, np.arange(1, len(curve.losses) + 1), curve.losses, colors[name], name)
-            _draw_curve(by_second, np.array(curve.seconds), curve.losses, colors[name], name)
+        style = {"color": colors[name], "label": name, "linewidth": 1.6}
+        by_update.plot(curve.updates, curve.losses, **style)
+        by_second.plot(curve.seconds, curve.losses, **style)
     for axis, label in ((by_update, "updates"), (by_second, "seconds, compilation left out")):
         for level in levels:
             axis.axhline(level, color="0.6", linestyle=":", linewidth=1)
@@ -62,10 +59,3 @@ def _draw_quality(axis: Axes, report: gradients.Comparison, colors: dict[str, tu
     axis.set_yticks(range(len(names)), names)
     axis.set(xlim=(min(0, axis.get_xlim()[0]), 1.75), xlabel="cosine", title="against the exact gradient, one draw")
     axis.grid(alpha=0.25, axis="x")
-
-
-def _draw_curve(axis: Axes, at: np.ndarray, losses: list[float], color: tuple, name: str) -> None:
-    """Means of the losses between points evenly spread over the logarithm of their number."""
-    ends = np.unique(np.geomspace(1, len(losses), POINTS).astype(int))
-    means = [part.mean() for part in np.split(np.array(losses), ends[:-1])]
-    axis.plot(at[ends - 1], means, color=color, label=name, linewidth=1.6)

@@ -63,7 +63,7 @@ one kind of network on one task at a time.
 EPILOG = f"""\
 files in DIR:
   {PICTURE}    the fraction of seeds that solved each task, and how many steps half of those took
-  {RESULTS}   arguments, sizes, wall time, and of each run every seed's steps until solved and its errors
+  {RESULTS}   arguments, sizes, wall time, and of each run every seed's steps until solved and last error
 
 {RESULTS} is written anew as runs are done: Ctrl-C ends early and loses none of those that have been told.
 
@@ -171,7 +171,8 @@ def _measure(
     ):
         for found in pool.imap(train_group, groups):
             records += found
-            _run.write_json(path, {**head, "wall_seconds": time.perf_counter() - start, "runs": records})
+            measured = _run.rounded({"wall_seconds": time.perf_counter() - start, "runs": records})
+            _run.write_json(path, {**head, **measured})
             tqdm.write("\n".join(map(_row, found)))
             bar.update(len(found))
     return records
@@ -207,7 +208,7 @@ def _outcome(outcome: Run) -> dict[str, Any]:
         "median_steps": statistics.median(steps) if steps else None,
         "solved_after": outcome.solved_after,
         "steps": outcome.steps,
-        "errors": [[value if np.isfinite(value) else None for value in check] for check in outcome.errors],
+        "last_errors": [value if np.isfinite(value) else None for value in outcome.errors[-1]],
     }
 
 

@@ -145,7 +145,7 @@ def _measure(steps: list[Step], results: Results, head: dict[str, Any], path: pa
             for step in bar:
                 bar.set_postfix_str(step.title)
                 results[step.part].append(step.measure())
-                _run.write_json(path, {**head, "results": results, "summary": summary(results)})
+                _run.write_json(path, {**head, **_run.rounded({"results": results, "summary": summary(results)})})
     except KeyboardInterrupt:
         return False
     return True

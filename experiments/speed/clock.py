@@ -17,12 +17,11 @@ MOST_ROUNDS = 300
 
 
 class Spread(NamedTuple):
-    """The distribution of samples: quartiles, least, and how many."""
+    """The distribution of samples: quartiles, and how many."""
 
     low: float
     median: float
     high: float
-    least: float
     rounds: int
 
 
@@ -34,9 +33,9 @@ class Budget(NamedTuple):
 
 
 def spread(samples: Sequence[float]) -> Spread:
-    """The quartiles and the least of some samples."""
+    """The quartiles of some samples."""
     low, median, high = np.percentile(samples, (25, 50, 75)).tolist()
-    return Spread(low, median, high, min(samples), len(samples))
+    return Spread(low, median, high, len(samples))
 
 
 def paired(samples: Sequence[float], others: Sequence[float]) -> Spread:

@@ -45,7 +45,6 @@ def measure_task(peers: dict[str, Peer], task: Task, budget: Budget, bounded: bo
     samples = interleaved(runs, budget)
     record = {
         "cell": task.cell,
-        "shape": task.shape._asdict(),
         "label": task.shape.label,
         "milliseconds": {mode: _times(samples, mode) for mode in MODES},
         "over_scan": {mode: _ours_over(samples, mode, (mode, REFERENCE))._asdict() for mode in MODES}
@@ -79,5 +78,4 @@ def _ours_over(samples: dict[Key, list[float]], mode: str, other: Key) -> Spread
 
 
 def _scaled(value: Spread, factor: float) -> Spread:
-    low, median, high, least, rounds = value
-    return Spread(low * factor, median * factor, high * factor, least * factor, rounds)
+    return Spread(value.low * factor, value.median * factor, value.high * factor, value.rounds)

@@ -105,7 +105,7 @@ def test_longterm_leaves_its_files(tmp_path, capsys):
         ("rnn", True, True),
         ("gru", False, False),
     ]
-    assert all(np.shape(run["errors"]) == (1, 2) and run["seeds"] == 2 for run in results["runs"])
+    assert all(np.shape(run["last_errors"]) == (2,) and run["seeds"] == 2 for run in results["runs"])
     assert "0/2" in capsys.readouterr().out
     assert main([*options, *out]) == 2
     assert "already holds a run" in capsys.readouterr().err
