@@ -1,7 +1,7 @@
 """Recurrent neural networks as pure functions in JAX, equal to PyTorch's to rounding error.
 
 Cells (`rnn`, `rnn_relu`, `lstm`, `gru`, your own) are NamedTuples of pure functions; `unroll` runs any of them over a
-sequence on one `lax.scan`; `RNN`, `LSTM` and `GRU` are torch.nn's layers with torch's arguments and parameter names.
+sequence, in compiled scans; `RNN`, `LSTM` and `GRU` are torch.nn's layers with torch's arguments and parameter names.
 All of it is made for `jax.jit`, `jax.grad`, `jax.vmap` and the rest of JAX's transformations.
 
 >>> import jax, jax.numpy as jnp, jaxrnn as jr

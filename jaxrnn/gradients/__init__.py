@@ -1,4 +1,4 @@
-"""Recurrent gradients by every general method, one signature, on any step function.
+"""Recurrent gradients, exact, truncated, unbiased and forward in time: one signature, on any step function.
 
     problem = Problem(step, loss, select)
     value, grads, state = bptt(problem, params, state, xs, ys)

@@ -5,8 +5,9 @@
     carry, value, grads = learner.update(params, carry, x, y)          # one step; params may change from step to step
 
 `update` is made for `jax.lax.scan`. Over a whole sequence with fixed parameters its gradients add up to what the
-function of the same name in `jaxrnn.gradients` gives, which is a scan over it; equations, costs and sources stand
-there. Equal arguments give the same learner object, so that a second call does not retrace.
+function of the same name in `jaxrnn.gradients` gives, which is a scan over it (`tbptt`'s with `learner.rest` at the
+end); equations, costs and sources stand there. Equal arguments give the same learner object, so that a second call
+does not retrace.
 
 >>> import jax, jax.numpy as jnp, optax, jaxrnn as jr
 >>> from jaxrnn import gradients
