@@ -19,6 +19,7 @@ from .. import _run
 from . import corpus as corpora
 from . import pictures
 from .evaluate import figures, read
+from .gradient import BPTT, canonical
 from .model import CELLS
 from .sampling import sample
 from .train import PRESETS, Config, load, train
@@ -44,6 +45,16 @@ files in DIR:
   checkpoints/     parameters, optimiser, state, key, position and configuration, the newest --keep
   {LEARNING:16} the loss over the steps
   {SUMMARY:16} configuration, how the run ended, its last figures, seconds
+
+--gradient NAME[:ARGUMENT=VALUE,...] trains by another algorithm of jaxrnn.gradients (defaults are shown):
+  bptt               back-propagation through the --length characters of a step
+  tbptt:k1=16,k2=64  every k1 characters the losses since, k2 back, across the borders of steps
+  artbp:cut=0.1      back-propagation that is cut at random, unbiased
+  rtrl               exact, forward in time; for few units: each stream keeps units x parameters
+  snap:order=1       RTRL with the influence that a parameter has within so many steps
+  uoro:samples=1     RTRL's influence as a random outer product, unbiased
+rtrl, snap and uoro unroll nothing; with --length 1 the parameters change at every character. All but bptt read one-hot
+characters (--embedding 0) without dropout.
 
 Ctrl-C ends the run after a checkpoint. A run that was stopped or killed goes on when its command is given again with
 --resume, to the same parameters and metrics, bit for bit, as if nothing had happened.
@@ -96,6 +107,7 @@ def _add_train(commands: Any) -> None:
     _option(model, "embedding", _run.natural, "E", "features of a character; 0: one-hot")
     _option(model, "dropout", _fraction, "P", "of what goes into each layer and the read-out")
     fit = parser.add_argument_group("training")
+    fit.add_argument("--gradient", type=_gradient, metavar="NAME", help="bptt, or another one: see below (bptt)")
     _option(fit, "steps", _run.positive, "N", "steps of Adam")
     _option(fit, "batch", _run.positive, "B", "parallel streams")
     _option(fit, "length", _run.positive, "T", "characters of a stream a step, and so how far gradients reach")
@@ -172,6 +184,7 @@ def _train(arguments: argparse.Namespace) -> int:
     mesh = _connect(given)
     names = {field.name for field in dataclasses.fields(Config)}
     config = dataclasses.replace(PRESETS[arguments.preset], **{n: v for n, v in given.items() if n in names})
+    config = _one_hot(config, given) if config.gradient != BPTT else config
     if config.tied and config.embedding != config.hidden:
         raise _run.UserError(
             f"--tied needs --embedding as wide as --hidden: got {config.embedding} and {config.hidden}"
@@ -211,6 +224,14 @@ def _train(arguments: argparse.Namespace) -> int:
     if first:
         _report(pathlib.Path(arguments.out), described, result, time.perf_counter() - began)
     return _run.INTERRUPTED if result.ended == "interrupted" else 0
+
+
+def _one_hot(config: Config, given: dict[str, Any]) -> Config:
+    """For a gradient other than bptt: what it cannot have is an error if it was asked for."""
+    for name in ("embedding", "dropout", "tied"):
+        if given.get(name):
+            raise _run.UserError(f"--{name} is for --gradient bptt alone, got --gradient {config.gradient}")
+    return dataclasses.replace(config, embedding=0, dropout=0.0)
 
 
 def _connect(given: dict[str, Any]) -> Any:
@@ -315,6 +336,13 @@ def _load(path: str) -> tuple[Any, Any, dict[str, Any], pathlib.Path]:
 
 def _prime(corpus: corpora.Corpus) -> str:
     return "\n" if "\n" in corpus.vocabulary else corpus.vocabulary[0]
+
+
+def _gradient(text: str) -> str:
+    try:
+        return canonical(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _split(text: str) -> tuple[float, ...]:

@@ -59,7 +59,7 @@ class CharModel:
         self, params: dict[str, Any], state: tuple[Any, ...], ids: Array, key: Array | None = None
     ) -> tuple[tuple[Any, ...], Array]:
         """The final state and logits (T, *batch, V), of ids (T, *batch); dropout acts when a key is given."""
-        ys, finals = self._features(params, ids), []
+        ys, finals = self.features(params, ids), []
         for layer, (cell, initial) in enumerate(zip(params["cells"], state, strict=True)):
             final, ys = jr.unroll(self.cell, cell, self._drop(key, layer, ys), initial)
             finals.append(final)
@@ -72,13 +72,14 @@ class CharModel:
 
     def activity(self, params: dict[str, Any], ids: Array) -> Array:
         """(T, H): what the top layer's units hold, between -1 and 1, as they read ids (T,); of an LSTM tanh(c)."""
-        ys = self._features(params, ids)
+        ys = self.features(params, ids)
         for cell in params["cells"][:-1]:
             _, ys = jr.unroll(self.cell, cell, ys)
         _, states = jr.unroll(self.cell, params["cells"][-1], ys, return_states=True)
         return jnp.tanh(states.c) if isinstance(states, jr.LSTMState) else states
 
-    def _features(self, params: dict[str, Any], ids: Array) -> Array:
+    def features(self, params: dict[str, Any], ids: Array) -> Array:
+        """(*shape, E or V) of ids (*shape): embedded, or one-hot."""
         if not self.embedding_dim:
             return jax.nn.one_hot(ids, self.vocabulary_size, dtype=params["linear"]["bias"].dtype)
         return self.embedding.apply(params["embedding"], ids)

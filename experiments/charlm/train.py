@@ -15,6 +15,7 @@ from jaxrnn import training
 from .. import _run
 from .corpus import Corpus, streams
 from .evaluate import cross_entropy, figures, parallel_loss
+from .gradient import BPTT, of_text
 from .model import CharModel
 
 _LONGEST_CHUNK = 25  # steps inside one compiled call
@@ -24,6 +25,7 @@ _LONGEST_CHUNK = 25  # steps inside one compiled call
 class Config:
     """All that the trained parameters depend on, beside the text."""
 
+    gradient: str = BPTT
     cell: str = "lstm"
     hidden: int = 192
     layers: int = 1
@@ -46,6 +48,19 @@ class Config:
     def model(self, vocabulary: str) -> CharModel:
         """The network that it describes."""
         return CharModel(len(vocabulary), self.cell, self.hidden, self.layers, self.embedding, self.tied, self.dropout)
+
+    def objective(self, model: CharModel) -> training.Loss | training.StepGradient:
+        """What `training.fit` trains by."""
+        if self.gradient == BPTT:
+            return functools.partial(loss, model)
+        return of_text(self.gradient, model, self.length)
+
+    def carry(self, model: CharModel, params: Any) -> Any:
+        """What goes from step to step: the states, or what a learner remembers."""
+        objective = self.objective(model)
+        if isinstance(objective, training.StepGradient):
+            return objective.init(params, self.batch, jax.random.fold_in(jax.random.key(self.seed), 2))
+        return model.initial_state(params, (self.batch,))
 
     def optimizer(self) -> optax.GradientTransformation:
         """Adam with decoupled weight decay of matrices; linear warm-up, then a cosine to zero; clipped before."""
@@ -81,23 +96,22 @@ def train(
         loss = parallel_loss(model, params, validation, config.batch)
         return {f"validation_{name}": value for name, value in figures(loss).items()}
 
+    stop = training.early_stopping("validation_loss", config.patience) if config.patience else None
     key_init, key_train = jax.random.split(jax.random.key(config.seed))
     params = _run.init(model, key_init)
     return training.fit(
-        functools.partial(loss, model),
+        config.objective(model),
         params,
         config.optimizer(),
         batches,
         config.steps,
-        carry=model.initial_state(params, (config.batch,)),
+        carry=config.carry(model, params),
         key=key_train,
         chunk=_chunk(config.evaluate_every, folder.every),
         accumulate=config.accumulate,
         mesh=mesh,
         folder=folder,
-        evaluate=evaluate if evaluates else None,
-        evaluate_every=config.evaluate_every if evaluates else None,
-        stop=training.early_stopping("validation_loss", config.patience) if config.patience else None,
+        evaluation=training.Evaluation(evaluate, config.evaluate_every, stop) if evaluates else None,
         on_chunk=on_chunk,
     )
 
@@ -117,7 +131,7 @@ def load(config: Config, vocabulary: str, folder: training.RunFolder) -> tuple[C
 
     def initial() -> training.TrainState:
         params = model.init(jax.random.key(0))
-        return training.initial_state(params, config.optimizer(), model.initial_state(params, (config.batch,)))
+        return training.initial_state(params, config.optimizer(), config.carry(model, params))
 
     return model, folder.load(jax.eval_shape(initial)).params
 

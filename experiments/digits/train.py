@@ -42,8 +42,9 @@ def train(model: Classifier, split: Split, epochs: int, seed: int, folder: train
         epochs * per_epoch,
         chunk=per_epoch,
         folder=folder,
-        evaluate=lambda params: {"test_accuracy": float(_accuracy(model, params, split.test))},
-        evaluate_every=per_epoch,
+        evaluation=training.Evaluation(
+            lambda params: {"test_accuracy": float(_accuracy(model, params, split.test))}, every=per_epoch
+        ),
     )
     probes = Examples(split.train.xs[:PROBES], split.train.labels[:PROBES])
     return Run(

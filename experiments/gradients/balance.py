@@ -1,6 +1,7 @@
 """`python -m experiments.gradients balance`: where truncated gradients have the wrong sign."""
 
 import argparse
+import dataclasses
 import functools
 import pathlib
 from typing import Any, NamedTuple
@@ -8,13 +9,15 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array, lax
+import optax
+from jax import Array
+from jax.typing import ArrayLike
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from jaxrnn import gradients
+from jaxrnn import gradients, training
 
-from .. import _run
+from .. import _ensemble, _run
 from .command import Subparsers, add_parser
 
 PICTURE = "balance.png"
@@ -26,6 +29,7 @@ AT_REST = 2 * (POSITIVE - NEGATIVE)  # dh¹/dθ
 TARGET = 1.0
 STILL = 20_000  # steps over whose second half gradients at θ = 0 are averaged
 DECAY = 10_000.0  # steps
+CHUNK = 1000  # steps a compiled call
 
 DESCRIPTION = f"""\
 Influence balancing: a task where the short-term gradient points away from the long-term one (Tallec and Ollivier 2017).
@@ -96,29 +100,61 @@ def learners(truncations: list[int]) -> dict[str, gradients.Learner]:
     return {**truncated, "RTRL": gradients.online.rtrl(PROBLEM), "UORO": gradients.online.uoro(PROBLEM)}
 
 
+@dataclasses.dataclass(frozen=True)
+class Logged:
+    """A learner's gradient, which is a metric too."""
+
+    stream: training.StepGradient
+
+    def __call__(self, params: Array, carry: Any, batch: Any, key: Array) -> Any:
+        """The same, for one key."""
+        (value, (carry, metrics)), grads = self.stream.function(params, carry, batch, key)
+        return (value, (carry, {**metrics, "gradient": grads})), grads
+
+
 def learn(learner: gradients.Learner, steps: int, rate: float, keys: Array) -> Learnt:
     """Gradient descent at every step, from θ = 0 and h = 0, once for each key."""
-    found = np.asarray(_descend(learner, STILL, 0.0, keys)[2][:, STILL // 2 :].mean(axis=1))
+    found = _descend(learner, STILL, 0.0, keys).gradients[:, STILL // 2 :].mean(axis=1)
     error = float(found.std(ddof=1) / np.sqrt(len(found))) if len(found) > 1 else None
     theta, losses, _ = _descend(learner, steps, rate, keys)
-    return Learnt(float(found.mean()), error, np.asarray(theta).tolist(), np.asarray(losses))
+    return Learnt(float(found.mean()), error, theta.tolist(), losses)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _descend(learner: gradients.Learner, steps: int, rate: float, keys: Array) -> tuple[Array, Array, Array]:
-    """The last θ (keys,), and losses and gradients (keys, steps)."""
+class Descent(NamedTuple):
+    """Of each key; after a step that is not finite there are no more, and what is missing is infinite."""
 
-    def update(carry: tuple[Array, Any], time: Array) -> tuple[tuple[Array, Any], tuple[Array, Array]]:
-        theta, inner = carry
-        inner, value, gradient = learner.update(theta, inner, None, None)
-        return (theta - rate / jnp.sqrt(1 + time / DECAY) * gradient, inner), (value, gradient)
+    theta: np.ndarray  # (keys,), the last
+    losses: np.ndarray  # (keys, steps)
+    gradients: np.ndarray  # (keys, steps)
 
-    def descend(key: Array) -> tuple[Array, Array, Array]:
-        theta, h, times = jnp.zeros(()), jnp.zeros(UNITS), jnp.arange(steps, dtype=float)
-        (theta, _), (values, found) = lax.scan(update, (theta, learner.init(theta, h, None, key)), times)
-        return theta, values, found
 
-    return jax.vmap(descend)(keys)
+def _descend(learner: gradients.Learner, steps: int, rate: float, keys: Array) -> Descent:
+    stream = training.over_streams(learner)
+    theta, h, x = jnp.zeros(len(keys)), jnp.zeros((len(keys), 1, UNITS)), jnp.zeros((len(keys), 1))
+    try:
+        result = training.fit(
+            _ensemble.gradient(Logged(stream)),
+            theta,
+            optax.sgd(functools.partial(_rate_at, rate)),
+            lambda start, stop: (np.zeros((stop - start, len(keys), 1, 1)), np.zeros((stop - start, len(keys), 1, 1))),
+            steps,
+            carry=jax.vmap(stream.init)(theta, h, x, keys),
+            chunk=CHUNK,
+            progress=False,
+        )
+    except training.NonFiniteLossError as error:
+        result = error.result
+    if result.ended == "interrupted":
+        raise KeyboardInterrupt
+    losses, found = (np.full((len(keys), steps), np.inf) for _ in range(2))
+    for array, name in ((losses, "losses"), (found, "gradient")):
+        rows = np.array([row[name] for row in result.history]).reshape(-1, len(keys))
+        array[:, : len(rows)] = rows.T
+    return Descent(np.asarray(result.state.params), losses, found)
+
+
+def _rate_at(rate: float, step: ArrayLike) -> Array:
+    return rate / jnp.sqrt(1 + jnp.asarray(step) / DECAY)
 
 
 def add(subparsers: Subparsers) -> None:

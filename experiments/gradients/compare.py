@@ -1,10 +1,10 @@
 """The subcommand `compare`: every algorithm on one task, how good its gradient is and how fast it learns."""
 
 import argparse
+import dataclasses
 import functools
 import operator
 import pathlib
-import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ from jax import Array
 from tqdm import tqdm
 
 import jaxrnn as jr
-from jaxrnn import gradients
+from jaxrnn import gradients, training
 
 from .. import _run
 from . import compare_picture
@@ -25,7 +25,9 @@ from .networks import CELLS
 
 DELAYS = {3: 1.0, 12: 0.5}
 LEARNING_RATE = 3e-3
+OPTIMIZER = optax.adam(LEARNING_RATE)
 UPDATES = 3000
+CHUNK = 10  # updates a compiled call
 POINTS = 60  # of a curve, at most
 
 PICTURE, QUALITY, RESULTS = "compare.png", "quality.png", "compare.json"
@@ -42,7 +44,6 @@ ALGORITHMS: dict[str, Callable[..., gradients.Gradient]] = {
     "uoro": gradients.uoro,
     "uoro 64": functools.partial(gradients.uoro, samples=64),
 }
-STOCHASTIC = {"artbp 0.1", "uoro", "uoro 64"}
 
 TARGET = " + ".join(f"{weight:g} x_(t-{delay})" for delay, weight in DELAYS.items())
 
@@ -71,7 +72,7 @@ class Curve(NamedTuple):
     """A training."""
 
     losses: list[float]  # before each update, mean over the batch
-    seconds: list[float]  # after each, since the first began, compilation left out
+    seconds: list[float]  # after the compiled call that each was in, since the first began; compilation left out
 
     def points(self) -> "Points":
         """What is drawn of it and written down."""
@@ -115,7 +116,7 @@ def run(arguments: argparse.Namespace) -> int:
     key = jax.random.key(arguments.seed)
     problem, params, state = _network(arguments, jax.random.fold_in(key, 0))
     data = jax.random.fold_in(key, 2)
-    trainer = functools.partial(_Trainer, arguments, problem, state, data)
+    trainer = functools.partial(_Trainer, arguments, problem, data)
     report = _quality(arguments, problem, trainer("bptt").trained(params), state, jax.random.fold_in(key, 1))
     print(report, flush=True)
     curves: dict[str, Curve] = {}
@@ -160,46 +161,47 @@ def _quality(
     return gradients.compare(problem, params, state, xs, ys, ALGORITHMS, key=key_draws, repeats=arguments.repeats)
 
 
+@dataclasses.dataclass(frozen=True)
 class _Trainer:
-    """Training with one algorithm; update n sees the same data whichever it is."""
+    """Training with one algorithm; update n sees the same sequences whichever it is."""
 
-    def __init__(
-        self, arguments: argparse.Namespace, problem: gradients.Problem, state: Any, key: Array, name: str
-    ) -> None:
-        self.arguments, self.problem, self.state, self.key, self.name = arguments, problem, state, key, name
-        self.optimizer = optax.adam(LEARNING_RATE)
+    arguments: argparse.Namespace
+    problem: gradients.Problem
+    key: Array
+    name: str
 
     def trained(self, params: Any) -> Any:
         """The parameters after as many updates as --trained says."""
-
-        def step(number: Array, carry: tuple[Any, Any]) -> tuple[Any, Any]:
-            return self._update(*carry, number)[:2]
-
-        start = params, self.optimizer.init(params)
-        return jax.jit(lambda start: jax.lax.fori_loop(0, self.arguments.trained, step, start))(start)[0]
+        steps = self.arguments.trained
+        return self._fit(params, steps).state.params if steps else params
 
     def learn(self, params: Any, curve: Curve) -> None:
         """Train for the time that is given, and note the losses."""
-        optimizer_state = self.optimizer.init(params)
-        update = jax.jit(self._update).lower(params, optimizer_state, jnp.zeros((), int)).compile()
-        began = time.perf_counter()
-        while len(curve.losses) < UPDATES and time.perf_counter() - began < self.arguments.seconds:
-            params, optimizer_state, value = update(params, optimizer_state, jnp.asarray(len(curve.losses)))
-            curve.losses.append(float(value))
-            curve.seconds.append(time.perf_counter() - began)
+        self._fit(params, CHUNK)  # compiles
 
-    def _update(self, params: Any, optimizer_state: Any, number: Array) -> tuple[Any, Any, Array]:
-        keys = jax.random.split(jax.random.fold_in(self.key, number), self.arguments.batch)
-        values, grads, _ = jax.vmap(self._gradient, in_axes=(None, 0))(params, keys)
-        mean = jax.tree.map(lambda a: jnp.mean(a, axis=0), grads)
-        updates, optimizer_state = self.optimizer.update(mean, optimizer_state)
-        return optax.apply_updates(params, updates), optimizer_state, jnp.mean(values)
+        def note(rows: list[dict[str, Any]], state: training.TrainState) -> bool:
+            del state
+            curve.losses.extend(row["loss"] for row in rows)
+            curve.seconds.extend(row["seconds"] for row in rows)
+            return curve.seconds[-1] >= self.arguments.seconds
 
-    def _gradient(self, params: Any, key: Array) -> gradients.Gradient:
-        key_data, key_draws = jax.random.split(key)
-        draws = {"key": key_draws} if self.name in STOCHASTIC else {}
-        xs, ys = echo(key_data, self.arguments.steps)
-        return ALGORITHMS[self.name](self.problem, params, self.state, xs, ys, **draws)
+        if self._fit(params, UPDATES, note).ended == "interrupted":
+            raise KeyboardInterrupt
+
+    def _fit(self, params: Any, steps: int, on_chunk: training.OnChunk | None = None) -> training.Result:
+        gradient = training.over_sequences(self.problem, ALGORITHMS[self.name])
+        options = {"key": self.key, "chunk": CHUNK, "on_chunk": on_chunk, "progress": False}
+        return training.fit(gradient, params, OPTIMIZER, self._batches, steps, **options)
+
+    def _batches(self, start: int, stop: int) -> tuple[Array, Array]:
+        keys = jax.random.split(jax.random.fold_in(self.key, start), (stop - start, self.arguments.batch))
+        return _echoes(keys, self.arguments.steps)
+
+
+@functools.partial(jax.jit, static_argnames="steps")
+def _echoes(keys: Array, steps: int) -> tuple[Array, Array]:
+    """`echo` of each of keys (updates, batch)."""
+    return jax.vmap(jax.vmap(lambda key: echo(key, steps)))(keys)
 
 
 def _tell(curves: dict[str, Curve]) -> None:

@@ -8,15 +8,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax import Array, lax
+from jax import Array
 from jax.typing import ArrayLike
 
 import jaxrnn as jr
+from jaxrnn import training
 
+from .. import _ensemble
 from .longterm_tasks import TASKS, Task
 from .networks import CELLS
 
 LEARNING_RATES = {"rnn": 0.002, "gru": 0.01, "lstm": 0.01}
+OPTIMIZERS = {cell: _ensemble.optimizer(optax.adam(rate)) for cell, rate in LEARNING_RATES.items()}
 MAX_NORM = 1.0  # of the gradient, where it is clipped
 HELD_OUT = 1000  # fresh sequences at each check
 _MEMORY_SIGNS = {"gru": (0, 1, 0), "lstm": (-1, 1, 0, 0)}  # of gates r, z, n and i, f, g, o: which open to keep
@@ -86,11 +89,6 @@ class Network:
         state, _ = jr.unroll(self.cell, params["cell"], xs)
         return self.linear.apply(params["linear"], self.cell.output(state))
 
-    def loss(self, params: dict[str, Any], key: Array, length: int, batch: int) -> Array:
-        """On a fresh batch."""
-        xs, targets = self.task.sample(key, length, batch)
-        return self.task.loss(self.apply(params, xs), targets)
-
     def error(self, params: dict[str, Any], key: Array, length: int) -> Array:
         """On fresh sequences."""
         xs, targets = self.task.sample(key, length, HELD_OUT)
@@ -115,64 +113,74 @@ def _orthogonal(cell: Any, key: Array) -> Array:
     return gates.reshape(cell.weight_hh.shape)
 
 
-class _State(NamedTuple):
-    """Of one seed."""
+@dataclasses.dataclass(frozen=True)
+class Gradient:
+    """Of the loss on a fresh batch; equal for equal fields, and one program, clipped or not."""
 
-    params: Any
-    optimizer: optax.OptState
-    key: Array
+    network: Network
+    length: int
+    batch: int
+
+    def __call__(self, params: Any, carry: None, batch: dict[str, Array], key: Array) -> Any:
+        """Clipped to the norm in the batch, drawn by the key there."""
+        del key
+        value, grads = jax.value_and_grad(self._loss)(params, jax.random.wrap_key_data(batch["key"]))
+        scale = jnp.minimum(1, batch["max_norm"] / optax.tree.norm(grads))
+        return (value, (carry, {})), jax.tree.map(lambda a: a * scale, grads)
+
+    def _loss(self, params: Any, key: Array) -> Array:
+        xs, targets = self.network.task.sample(key, self.length, self.batch)
+        return self.network.task.loss(self.network.apply(params, xs), targets)
 
 
 def train(setting: Setting, recipe: Recipe, keys: Array) -> Run:
     """Train until all seeds have solved the task, or until the last step."""
     network = Network(setting.task, setting.cell, recipe.hidden)
-    state = _initial(network, setting.length, setting.orthogonal, keys)
+    key_init, key_train, key_check = jnp.moveaxis(jax.vmap(lambda key: jax.random.split(key, 3))(keys), 0, 1)
     max_norm = MAX_NORM if setting.clip else np.inf
-    solved: list[int | None] = [None] * len(keys)
     errors: list[list[float]] = []
-    done = 0
-    while None in solved and done < recipe.steps:
-        state, error = _steps_and_check(network, setting.length, recipe, max_norm, state)
-        done += recipe.check_every
-        errors.append(np.asarray(error).tolist())
-        below = [value < network.task.threshold for value in errors[-1]]
-        solved = [done if before is None and now else before for before, now in zip(solved, below, strict=True)]
-    return Run(solved, errors, done)
+
+    def batches(start: int, stop: int) -> dict[str, np.ndarray]:
+        norms = np.full((stop - start, len(keys)), max_norm, np.float32)
+        return {"key": _ensemble.keys(key_train, start, stop), "max_norm": norms}
+
+    def check(rows: list[dict[str, Any]], state: training.TrainState) -> bool:
+        del rows
+        errors.append(np.asarray(_errors(network, setting.length, state.params, key_check, state.step)).tolist())
+        return None not in _solved_after(errors, network.task.threshold, recipe.check_every)
+
+    training.fit(
+        _ensemble.gradient(Gradient(network, setting.length, recipe.batch)),
+        _initial(network, setting.length, setting.orthogonal, key_init),
+        OPTIMIZERS[setting.cell],
+        batches,
+        recipe.steps,
+        chunk=recipe.check_every,
+        on_chunk=check,
+        progress=False,
+    )
+    solved = _solved_after(errors, network.task.threshold, recipe.check_every)
+    return Run(solved, errors, len(errors) * recipe.check_every)
 
 
-def _optimizer(kind: str, max_norm: ArrayLike) -> optax.GradientTransformation:
-    return optax.chain(optax.clip_by_global_norm(max_norm), optax.adam(LEARNING_RATES[kind]))
+def _solved_after(errors: list[list[float]], threshold: float, check_every: int) -> list[int | None]:
+    """Of each seed, the steps until the first check below the threshold."""
+    below = np.array(errors) < threshold
+    firsts = np.where(below.any(axis=0), below.argmax(axis=0) + 1, 0) * check_every
+    return [int(first) or None for first in firsts]
 
 
 @functools.partial(jax.jit, static_argnums=0, compiler_options={"xla_backend_optimization_level": 0})
-def _initial(network: Network, length: ArrayLike, orthogonal: ArrayLike, keys: Array) -> _State:
-    """Of all seeds."""
-
-    def initial(key: Array) -> _State:
-        key, key_init = jax.random.split(key)
-        params = network.init(key_init, length, orthogonal)
-        return _State(params, _optimizer(network.kind, np.inf).init(params), key)
-
-    return jax.vmap(initial)(keys)
+def _initial(network: Network, length: ArrayLike, orthogonal: ArrayLike, keys: Array) -> Any:
+    """The parameters of all seeds."""
+    return jax.vmap(lambda key: network.init(key, length, orthogonal))(keys)
 
 
-# At level 1 the LSTM compiles in half the time and runs as fast.
-@functools.partial(jax.jit, static_argnums=(0, 1, 2), compiler_options={"xla_backend_optimization_level": 1})
-def _steps_and_check(
-    network: Network, length: int, recipe: Recipe, max_norm: ArrayLike, state: _State
-) -> tuple[_State, Array]:
-    """Some steps of all seeds, and then their errors. One program, clipped or not, whatever the initialisation."""
-    optimizer = _optimizer(network.kind, max_norm)
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _errors(network: Network, length: int, params: Any, keys: Array, step: Array) -> Array:
+    """Of all seeds, on fresh sequences."""
 
-    def step(state: _State, _: None) -> tuple[_State, None]:
-        key, key_batch = jax.random.split(state.key)
-        gradient = jax.grad(network.loss)(state.params, key_batch, length, recipe.batch)
-        updates, optimizer_state = optimizer.update(gradient, state.optimizer)
-        return _State(optax.apply_updates(state.params, updates), optimizer_state, key), None
+    def error(params: Any, key: Array) -> Array:
+        return network.error(params, jax.random.fold_in(key, step), length)
 
-    def steps_and_check(state: _State) -> tuple[_State, Array]:
-        state, _ = lax.scan(step, state, length=recipe.check_every)
-        key, key_check = jax.random.split(state.key)
-        return state._replace(key=key), network.error(state.params, key_check, length)
-
-    return jax.vmap(steps_and_check)(state)
+    return jax.vmap(error)(params, keys)

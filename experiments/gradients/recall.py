@@ -1,5 +1,6 @@
 """Long dependencies: the first token of a sequence is to be told after a number of others that do not matter."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -11,6 +12,9 @@ import optax
 from jax import Array
 
 import jaxrnn as jr
+from jaxrnn import training
+
+from .. import _ensemble
 
 LABELS, DISTRACTORS = 4, 4  # tokens of each kind
 HIDDEN = 32
@@ -68,38 +72,67 @@ def draw(key: Array, count: int, longest: int) -> Sequences:
     return Sequences(jax.nn.one_hot(jnp.concatenate([labels[None], rest]), LABELS + DISTRACTORS), labels)
 
 
+@dataclasses.dataclass(frozen=True)
+class Loss:
+    """Cross-entropy on a fresh batch; equal for equal fields, so that another distance does not compile anew."""
+
+    cell: jr.Cell
+    longest: int
+
+    def __call__(
+        self, params: Any, carry: None, batch: dict[str, Array], key: Array
+    ) -> tuple[Array, tuple[None, dict[str, Array]]]:
+        """Of one network, on sequences drawn by the key in the batch, cut after its distance."""
+        del key
+        sequences = draw(jax.random.wrap_key_data(batch["key"]), BATCH, self.longest)
+        logits = _logits(self.cell, batch["distance"], params, sequences.tokens)
+        return optax.softmax_cross_entropy_with_integer_labels(logits, sequences.labels).mean(), (carry, {})
+
+
+@functools.cache
+def gradient(cell: jr.Cell, longest: int) -> training.StepGradient:
+    """Of each of several networks."""
+    return _ensemble.gradient(jax.value_and_grad(Loss(cell, longest), has_aux=True))
+
+
+OPTIMIZER = _ensemble.optimizer(optax.chain(optax.clip_by_global_norm(MAX_NORM), optax.adam(LEARNING_RATE)))
+
+
 def accuracies(name: str, distance: int, longest: int, steps: int, networks: int, seed: int) -> np.ndarray:
     """(networks,) test accuracy of as many networks, trained side by side.
 
     The sequences are cut after `distance` tokens; for each `longest` and cell there is one program to compile, which
     takes longer than to train.
     """
-    keys = jax.random.split(jax.random.key(seed), networks)
+    cell, keys = NETWORKS[name].cell, jax.random.split(jax.random.key(seed), (3, networks))
     reach = jnp.asarray(distance, jnp.float32)
-    params = jax.vmap(lambda key: init(name, reach, key))(keys)
-    return np.asarray(_train_all(NETWORKS[name].cell, longest, steps, distance, params, keys))
+
+    def batches(start: int, stop: int) -> dict[str, np.ndarray]:
+        distances = np.full((stop - start, networks), distance)
+        return {"key": _ensemble.keys(keys[1], start, stop), "distance": distances}
+
+    result = training.fit(
+        gradient(cell, longest),
+        jax.vmap(lambda key: init(name, reach, key))(keys[0]),
+        OPTIMIZER,
+        batches,
+        steps,
+        progress=False,
+    )
+    if result.ended == "interrupted":
+        raise KeyboardInterrupt
+    return np.asarray(_test(cell, longest, distance, result.state.params, keys[2]))
 
 
-@functools.partial(jax.jit, static_argnames=("cell", "longest", "steps"))
-def _train_all(cell: jr.Cell, longest: int, steps: int, distance: Array, params: Any, keys: Array) -> Array:
-    return jax.vmap(functools.partial(_train, cell, longest, steps, distance))(params, keys)
+@functools.partial(jax.jit, static_argnames=("cell", "longest"))
+def _test(cell: jr.Cell, longest: int, distance: Array, params: Any, keys: Array) -> Array:
+    """(networks,) test accuracies."""
 
+    def accuracy(params: Any, key: Array) -> Array:
+        sequences = draw(key, TESTED, longest)
+        return jnp.mean(_logits(cell, distance, params, sequences.tokens).argmax(axis=-1) == sequences.labels)
 
-def _train(cell: jr.Cell, longest: int, steps: int, distance: Array, params: Any, key: Array) -> Array:
-    """The test accuracy of one network after training."""
-    optimizer = optax.chain(optax.clip_by_global_norm(MAX_NORM), optax.adam(LEARNING_RATE))
-    key_train, key_test = jax.random.split(jax.random.fold_in(key, 1))
-
-    def update(carry: tuple[Any, Any], key: Array) -> tuple[tuple[Any, Any], None]:
-        params, optimizer_state = carry
-        grads = jax.grad(_loss, argnums=2)(cell, distance, params, draw(key, BATCH, longest))
-        updates, optimizer_state = optimizer.update(grads, optimizer_state)
-        return (optax.apply_updates(params, updates), optimizer_state), None
-
-    start = (params, optimizer.init(params))
-    (params, _), _ = jax.lax.scan(update, start, jax.random.split(key_train, steps))
-    sequences = draw(key_test, TESTED, longest)
-    return jnp.mean(_logits(cell, distance, params, sequences.tokens).argmax(axis=-1) == sequences.labels)
+    return jax.vmap(accuracy)(params, keys)
 
 
 def init(name: str, distance: Array, key: Array) -> dict[str, Any]:
@@ -115,8 +148,3 @@ def _logits(cell: jr.Cell, distance: Array, params: dict[str, Any], tokens: Arra
     lengths = jnp.full(tokens.shape[1], distance + 1, jnp.int32)
     state, _ = jr.unroll(cell, params["cell"], tokens, lengths=lengths)
     return LINEAR.apply(params["linear"], cell.output(state))
-
-
-def _loss(cell: jr.Cell, distance: Array, params: dict[str, Any], sequences: Sequences) -> Array:
-    logits = _logits(cell, distance, params, sequences.tokens)
-    return optax.softmax_cross_entropy_with_integer_labels(logits, sequences.labels).mean()

@@ -1,7 +1,6 @@
 """Gradient algorithms measured against exact back-propagation through time."""
 
 import functools
-import inspect
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -21,8 +20,8 @@ from ._learner import Gradient
 from ._leaves import concrete, ravel
 from ._norms import nonzero, norm, unit
 from ._problem import Problem, check_problem, check_sequences
+from ._signature import takes_key
 
-_ARGUMENTS = ("problem", "params", "state", "xs", "ys")
 _SECONDS, _CALLS = 0.3, range(3, 30)  # a call is timed again for this long, so many times
 
 
@@ -105,23 +104,7 @@ def _is_stochastic(name: Any, algorithm: Any) -> bool:
     """Whether it takes a key that is not bound yet; an error if it cannot be called at all."""
     if not isinstance(name, str):
         raise TypeError(f"algorithms must have names as keys, got {name!r} of type {type(name).__name__}")
-    expected = (
-        f"algorithms[{name!r}] must be a function ({', '.join(_ARGUMENTS)}, *, key=None) -> (value, grads, state)"
-    )
-    if not callable(algorithm):
-        raise TypeError(f"{expected}, got {type(algorithm).__name__}")
-    signature = inspect.signature(algorithm)
-    takes_key = "key" in signature.parameters and _is_unbound(signature.parameters["key"])
-    try:
-        signature.bind(*_ARGUMENTS, **({"key": None} if takes_key else {}))
-    except TypeError as error:
-        raise TypeError(f"{expected}: {error}") from None
-    return takes_key
-
-
-def _is_unbound(parameter: inspect.Parameter) -> bool:
-    """`functools.partial` shows what it binds as a default."""
-    return parameter.default is None or parameter.default is inspect.Parameter.empty
+    return takes_key(algorithm, f"algorithms[{name!r}]")
 
 
 def _call(

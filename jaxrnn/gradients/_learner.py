@@ -52,19 +52,23 @@ def sequence_gradient(
 @functools.partial(jax.jit, static_argnames="learner")
 def _sequence_gradient(learner: Learner, params: Params, state: State, xs: Any, ys: Any, key: Array | None) -> Gradient:
     """At module level, so that an eager call traces once."""
-
-    def update(carry: tuple[Any, Array, Params], inputs: tuple[Any, Any]) -> tuple[tuple[Any, Array, Params], None]:
-        inner, total, sums = carry
-        inner, value, grads = learner.update(params, inner, *inputs)
-        return (inner, *add_up((total, sums), (value, grads))), None
-
-    start = learner.init(params, state, at(xs, 0), key)
-    _, value, _ = jax.eval_shape(learner.update, params, start, at(xs, 0), at(ys, 0))
-    (end, total, sums), _ = lax.scan(update, (start, *zero_sums((jnp.zeros_like(value), params))), (xs, ys))
+    end, value, sums = run_learner(learner, params, learner.init(params, state, at(xs, 0), key), xs, ys)
     if learner.rest is not None:
         sums = add_up(sums, learner.rest(params, end))
-    total, grads = narrowed((total, sums), (value, params))
-    return Gradient(total, grads, end.state)
+    return Gradient(value, narrowed(sums, params), end.state)
+
+
+def run_learner(learner: Learner, params: Params, carry: Any, xs: Any, ys: Any) -> tuple[Any, Array, Params]:
+    """The carry after the steps of xs and ys, the sum of the values, and that of the gradients, in float32 or wider."""
+
+    def update(carry: tuple[Any, tuple[Array, Params]], inputs: tuple[Any, Any]) -> tuple[Any, None]:
+        inner, sums = carry
+        inner, value, grads = learner.update(params, inner, *inputs)
+        return (inner, add_up(sums, (value, grads))), None
+
+    _, value, _ = jax.eval_shape(learner.update, params, carry, at(xs, 0), at(ys, 0))
+    (carry, (total, grads)), _ = lax.scan(update, (carry, zero_sums((jnp.zeros_like(value), params))), (xs, ys))
+    return carry, narrowed(total, value), grads
 
 
 def checked_init(

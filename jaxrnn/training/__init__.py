@@ -16,14 +16,41 @@
 from ._batches import Batches as Batches
 from ._batches import shuffled as shuffled
 from ._checkpoint import CheckpointError as CheckpointError
+from ._evaluation import Evaluation as Evaluation
+from ._evaluation import early_stopping as early_stopping
 from ._folder import RunFolder as RunFolder
 from ._folder import RunFolderError as RunFolderError
+from ._gradient import Loss as Loss
+from ._gradient import StepGradient as StepGradient
+from ._gradient import ValueAndGrad as ValueAndGrad
+from ._gradient import over_sequences as over_sequences
+from ._gradient import over_streams as over_streams
 from ._loop import NonFiniteLossError as NonFiniteLossError
 from ._loop import OnChunk as OnChunk
 from ._loop import Result as Result
-from ._loop import early_stopping as early_stopping
 from ._loop import fit as fit
 from ._mesh import data_mesh as data_mesh
-from ._step import Loss as Loss
 from ._step import TrainState as TrainState
 from ._step import initial_state as initial_state
+
+__all__ = [
+    "Batches",
+    "CheckpointError",
+    "Evaluation",
+    "Loss",
+    "NonFiniteLossError",
+    "OnChunk",
+    "Result",
+    "RunFolder",
+    "RunFolderError",
+    "StepGradient",
+    "TrainState",
+    "ValueAndGrad",
+    "data_mesh",
+    "early_stopping",
+    "fit",
+    "initial_state",
+    "over_sequences",
+    "over_streams",
+    "shuffled",
+]

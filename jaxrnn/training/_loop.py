@@ -18,15 +18,15 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 from tqdm import tqdm
 
-from .._core.checks import check_int, describe
+from .._core.checks import check_int
 from ._batches import Batches
+from ._evaluation import Evaluation, measure
 from ._folder import Row, RunFolder
+from ._gradient import Loss, StepGradient, gradient_of
 from ._mesh import BATCH, CHUNK, REPLICATED, check_divisible, check_mesh, place
-from ._step import Loss, TrainState, initial_state, run_chunk
+from ._step import Rule, TrainState, initial_state, run_chunk
 
 Ended: TypeAlias = Literal["finished", "stopped", "interrupted"]
-Evaluate: TypeAlias = Callable[[Any], dict[str, float]]
-Stop: TypeAlias = Callable[[list[Row]], bool]
 OnChunk: TypeAlias = Callable[[list[Row], TrainState], bool | None]
 
 
@@ -55,7 +55,7 @@ class NonFiniteLossError(ArithmeticError):
 
 
 def fit(
-    loss: Loss,
+    loss: Loss | StepGradient,
     params: Any,
     optimizer: optax.GradientTransformation,
     batches: Batches,
@@ -67,9 +67,7 @@ def fit(
     accumulate: int = 1,
     mesh: Mesh | None = None,
     folder: RunFolder | None = None,
-    evaluate: Evaluate | None = None,
-    evaluate_every: int | None = None,
-    stop: Stop | None = None,
+    evaluation: Evaluation | None = None,
     on_chunk: OnChunk | None = None,
     progress: bool = True,
 ) -> Result:
@@ -80,7 +78,9 @@ def fit(
     Args:
       loss: `(params, carry, batch, key) -> (value, (carry, metrics))`, value a scalar, metrics a dict of arrays of any
         shape to be logged. It gets one step's batch and a key of its own. Static: build it once, as a function, a
-        partial or a frozen dataclass with `__call__`; what is built anew is compiled anew.
+        partial or a frozen dataclass with `__call__`; what is built anew is compiled anew. Its gradient is that of
+        `jax.value_and_grad`; a `training.StepGradient` in its place brings one of its own: `training.over_sequences`
+        and `training.over_streams` make one of any algorithm and learner of `jaxrnn.gradients`.
       params: a pytree, left as it is.
       optimizer: any `optax.GradientTransformation` whose update takes a gradient, a state and params (so not lbfgs);
         clipping and schedules are parts of it. Static: build it once.
@@ -88,16 +88,15 @@ def fit(
         counted from 0, a function of its arguments alone. See `training.shuffled`.
       steps: how many in all, those of a resumed run included.
       carry: what the loss hands from step to step, its gradient cut there: a recurrent state for stateful truncated
-        back-propagation. With a mesh or accumulate > 1 the batch is the first axis of every leaf.
+        back-propagation, the memory of a learner. With a mesh or accumulate > 1 the batch is the first axis of every
+        leaf.
       key: folded with the number of the step into the key that loss gets; `jax.random.key(0)` by default.
       chunk: steps between two looks at the loss, and between two choices to stop.
       accumulate: run the batch in this many parts, one after the other, and average their losses, metrics and
         gradients, for batches that do not fit.
       mesh: from `training.data_mesh`: the batch is sharded over it, parameters are on all its devices.
       folder: where to keep metrics and checkpoints, to resume from. None keeps nothing.
-      evaluate: `params -> dict of floats`, called every `evaluate_every` steps, a multiple of chunk, and after the
-        last.
-      stop: `evaluations -> bool`, called after each: whether it is time to stop. See `training.early_stopping`.
+      evaluation: what to measure of the parameters on the way, and when to stop: a `training.Evaluation`.
       on_chunk: `(rows, state) -> bool | None`, called after each chunk with its rows; True stops.
         The state's buffers are gone once it has returned.
       progress: a bar with loss, steps a second and time left, on a terminal only.
@@ -109,31 +108,30 @@ def fit(
 
     Raises:
       NonFiniteLossError: names the step; checkpoints stay as they were, the result so far is in its `result`.
-      ValueError: intervals that chunk does not divide, evaluate_every or stop without evaluate, batches of wrong
-        shapes, a loss that is no scalar.
+      ValueError: intervals that chunk does not divide, batches of wrong shapes, a loss that is no scalar, grads that
+        are not like params.
       TypeError: an argument is of the wrong type; what loss returns is not (value, (carry, metrics)).
       RunFolderError, CheckpointError: see `RunFolder`.
 
     Example: see `jaxrnn.training`.
     """
-    _check_types(optimizer, batches, mesh, folder)
-    _check_intervals(steps, chunk, accumulate, evaluate_every, folder)
-    if evaluate is None and (evaluate_every is not None or stop is not None):
-        raise ValueError("evaluate_every and stop need evaluate, which is None")
-    run = _Run(loss, optimizer, batches, steps, chunk, accumulate, mesh)
+    gradient = gradient_of(loss)
+    _check_types(optimizer, batches, mesh, folder, evaluation)
+    _check_intervals(steps, chunk, accumulate, evaluation, folder)
+    run = _Run(Rule(gradient, optimizer, accumulate, mesh), batches, steps, chunk, evaluation)
     run.begin(params, carry, jax.random.key(0) if key is None else key, folder)
     with _interruptible() as interrupted, _bar(steps, run.step, progress) as bar:
-        ended = run.ended(stop)
+        ended = run.ended()
         while not ended:
             rows, bad = run.advance()
             _write(folder, rows)
             if bad:
                 raise NonFiniteLossError(bad, run.result("stopped"))
             asked = bool(on_chunk and on_chunk(rows, run.state))
-            if evaluate and (run.step == steps or run.step % (evaluate_every or steps) == 0):
-                _write(folder, [run.evaluate(evaluate)])
+            if evaluation and (run.step == steps or run.step % (evaluation.every or steps) == 0):
+                _write(folder, [run.evaluate(evaluation)])
             asked, signalled = _any_process(asked, interrupted.is_set())
-            ended = run.ended(stop) or ("interrupted" if signalled else "stopped" if asked else None)
+            ended = run.ended() or ("interrupted" if signalled else "stopped" if asked else None)
             if folder and (ended or (folder.every and run.step % folder.every == 0)):
                 folder.save(run.state)
             bar.set_postfix(run.latest(), refresh=False)
@@ -141,45 +139,15 @@ def fit(
     return run.result(ended)
 
 
-def early_stopping(name: str, patience: int) -> Stop:
-    """For `fit`'s stop: whether `name` has not fallen below its least value in the last `patience` evaluations.
-
-    Raises:
-      ValueError: patience is not positive.
-      KeyError: an evaluation has no `name`.
-
-    >>> from jaxrnn import training
-    >>> stop = training.early_stopping("validation_loss", patience=2)
-    >>> stop([{"validation_loss": loss} for loss in (3.0, 2.0, 2.1)])
-    False
-    >>> stop([{"validation_loss": loss} for loss in (3.0, 2.0, 2.1, 2.2)])
-    True
-    """
-    check_int("patience", patience)
-
-    def stop(evaluations: list[Row]) -> bool:
-        least, waited = float("inf"), 0
-        for row in evaluations:
-            if name not in row:
-                raise KeyError(f"evaluations have no {name!r}, they have {sorted(row.keys() - {'step', 'seconds'})}")
-            waited = 0 if row[name] < least else waited + 1  # NaN is never less
-            least = row[name] if waited == 0 else least
-        return waited >= patience
-
-    return stop
-
-
 @dataclasses.dataclass
 class _Run:
     """The run as it stands between two chunks."""
 
-    loss: Loss
-    optimizer: optax.GradientTransformation
+    rule: Rule
     batches: Batches
     steps: int
     chunk: int
-    accumulate: int
-    mesh: Mesh | None
+    evaluation: Evaluation | None
     state: TrainState = dataclasses.field(init=False)
     step: int = dataclasses.field(init=False)
     history: list[Row] = dataclasses.field(init=False)
@@ -189,13 +157,13 @@ class _Run:
 
     def begin(self, params: Any, carry: Any, key: Array, folder: RunFolder | None) -> None:
         """Stand at the first step, or where the folder says that the run is."""
-        if self.mesh or self.accumulate > 1:
-            check_divisible("carry", carry, 0, self.mesh, self.accumulate)
-        begin = functools.partial(_initial_copy, params, self.optimizer, carry, key)
-        state, rows = folder.open(jax.eval_shape(begin), self.mesh) if folder else (None, [])
+        mesh = self.rule.mesh
+        self._check_divisible("carry", carry, 0)
+        begin = functools.partial(_initial_copy, params, self.rule.optimizer, carry, key)
+        state, rows = folder.open(jax.eval_shape(begin), mesh) if folder else (None, [])
         if state is None:
             state = begin()
-            state = place(state, self.mesh, REPLICATED)._replace(carry=place(state.carry, self.mesh, BATCH))
+            state = place(state, mesh, REPLICATED)._replace(carry=place(state.carry, mesh, BATCH))
         self.state = state
         self.step = int(state.step)
         self.history = [row for row in rows if "loss" in row]
@@ -206,9 +174,7 @@ class _Run:
         """Run a chunk: the rows of its steps, as far as they are finite, and the first that is not."""
         batches = self._load() if self.ahead is None else self.ahead
         start, self.step = self.step, min(self.step + self.chunk, self.steps)
-        self.state, pending = run_chunk(
-            self.state, batches, loss=self.loss, optimizer=self.optimizer, accumulate=self.accumulate, mesh=self.mesh
-        )
+        self.state, pending = run_chunk(self.state, batches, rule=self.rule)
         self.ahead = self._load() if self.step < self.steps else None  # while the devices work
         metrics = {name: np.asarray(values) for name, values in {"loss": pending.pop("loss"), **pending}.items()}
         seconds = round(time.perf_counter() - self.began, 3)
@@ -226,22 +192,18 @@ class _Run:
         self.history += rows[:good]
         return rows[:good], rows[good] if good < len(rows) else None
 
-    def evaluate(self, evaluate: Evaluate) -> Row:
+    def evaluate(self, evaluation: Evaluation) -> Row:
         """One more evaluation."""
-        returned = evaluate(self.state.params)
-        if not isinstance(returned, dict) or any(np.shape(value) for value in returned.values()):
-            raise TypeError(f"evaluate must return a dict of numbers, got {describe(returned)}")
-        values = {name: float(value) for name, value in returned.items()}
-        if taken := {"step", "loss", "seconds"} & set(values):
-            raise ValueError(f"what evaluate gives must not be named {sorted(taken)}: fit writes them itself")
+        values = measure(evaluation, self.state.params)
         row = {"step": self.step, **values, "seconds": round(time.perf_counter() - self.began, 3)}
         self.evaluations.append(row)
         return row
 
-    def ended(self, stop: Stop | None) -> Ended | None:
+    def ended(self) -> Ended | None:
         """How the run has ended, if it has."""
         if self.step >= self.steps:
             return "finished"
+        stop = self.evaluation and self.evaluation.stop
         return "stopped" if stop and self.evaluations and stop(self.evaluations) else None
 
     def latest(self) -> dict[str, str]:
@@ -263,9 +225,12 @@ class _Run:
                 raise ValueError(
                     f"{name} has shape {leaf.shape}, expected ({stop - start}, batch, ...), a batch a step"
                 )
-        if self.mesh or self.accumulate > 1:
-            check_divisible("a chunk of batches", batches, 1, self.mesh, self.accumulate)
-        return place(batches, self.mesh, CHUNK)
+        self._check_divisible("a chunk of batches", batches, 1)
+        return place(batches, self.rule.mesh, CHUNK)
+
+    def _check_divisible(self, name: str, tree: Any, axis: int) -> None:
+        if self.rule.mesh or self.rule.accumulate > 1:
+            check_divisible(name, tree, axis, self.rule.mesh, self.rule.accumulate)
 
 
 @functools.partial(jax.jit, static_argnames="optimizer")
@@ -274,7 +239,7 @@ def _initial_copy(params: Any, optimizer: optax.GradientTransformation, carry: A
     return jax.tree.map(jnp.copy, initial_state(params, optimizer, carry, key))
 
 
-def _check_types(optimizer: Any, batches: Any, mesh: Any, folder: Any) -> None:
+def _check_types(optimizer: Any, batches: Any, mesh: Any, folder: Any, evaluation: Any) -> None:
     expected = {
         "optimizer": (
             optimizer,
@@ -284,6 +249,7 @@ def _check_types(optimizer: Any, batches: Any, mesh: Any, folder: Any) -> None:
         "batches": (batches, Callable, "a function (start, stop) -> arrays, such as training.shuffled makes"),
         "mesh": (mesh, Mesh | None, "a mesh from training.data_mesh"),
         "folder": (folder, RunFolder | None, "a training.RunFolder"),
+        "evaluation": (evaluation, Evaluation | None, "a training.Evaluation"),
     }
     for name, (value, kind, words) in expected.items():
         if not isinstance(value, kind):
@@ -292,16 +258,13 @@ def _check_types(optimizer: Any, batches: Any, mesh: Any, folder: Any) -> None:
 
 
 def _check_intervals(
-    steps: int, chunk: int, accumulate: int, evaluate_every: int | None, folder: RunFolder | None
+    steps: int, chunk: int, accumulate: int, evaluation: Evaluation | None, folder: RunFolder | None
 ) -> None:
     for name, value in (("steps", steps), ("chunk", chunk), ("accumulate", accumulate)):
         check_int(name, value)
-    intervals = {"evaluate_every": evaluate_every, "folder.every": folder.every if folder else None}
-    for name, value in intervals.items():
-        if value is not None:
-            check_int(name, value)
-            if value % chunk:
-                raise ValueError(f"{name} must be a multiple of chunk={chunk}, got {value}")
+    for name, record in (("evaluation", evaluation), ("folder", folder)):
+        if record and record.every is not None and record.every % chunk:
+            raise ValueError(f"{name}.every must be a multiple of chunk={chunk}, got {record.every}")
 
 
 def _write(folder: RunFolder | None, rows: list[Row]) -> None:

@@ -1,8 +1,7 @@
 """One training step, and a chunk of them as one compiled scan."""
 
 import functools
-from collections.abc import Callable
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,17 +9,8 @@ import optax
 from jax import Array, lax
 from jax.sharding import Mesh
 
-from .._core.checks import describe
+from ._gradient import Outcome, StepGradient, outcome_of
 from ._mesh import BATCH, REPLICATED, constrain
-
-Loss: TypeAlias = Callable[[Any, Any, Any, Array], tuple[Array, tuple[Any, dict[str, Array]]]]
-
-
-class _Outcome(NamedTuple):
-    loss: Array
-    carry: Any
-    metrics: dict[str, Array]
-    gradient: Any
 
 
 class TrainState(NamedTuple):
@@ -29,8 +19,17 @@ class TrainState(NamedTuple):
     step: Array  # (), steps done, and so the position in the data
     params: Any
     opt_state: Any
-    carry: Any  # what the loss hands from step to step, batch first: a recurrent state, or None
-    key: Array  # folded with the step into the key that the loss gets
+    carry: Any  # what the gradient hands from step to step, batch first: a recurrent state, a learner's memory, or None
+    key: Array  # folded with the step into the key that the gradient gets
+
+
+class Rule(NamedTuple):
+    """How a batch changes the state: static."""
+
+    gradient: StepGradient
+    optimizer: optax.GradientTransformation
+    accumulate: int  # parts of the batch, one after the other
+    mesh: Mesh | None
 
 
 def initial_state(
@@ -41,56 +40,39 @@ def initial_state(
     return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), carry, key)
 
 
-@functools.partial(jax.jit, static_argnames=("loss", "optimizer", "accumulate", "mesh"), donate_argnames="state")
-def run_chunk(
-    state: TrainState,
-    batches: Any,
-    *,
-    loss: Loss,
-    optimizer: optax.GradientTransformation,
-    accumulate: int,
-    mesh: Mesh | None,
-) -> tuple[TrainState, dict[str, Array]]:
+@functools.partial(jax.jit, static_argnames="rule", donate_argnames="state")
+def run_chunk(state: TrainState, batches: Any, *, rule: Rule) -> tuple[TrainState, dict[str, Array]]:
     """One step per entry of `batches`; from the first step that is not finite on, the state stays as it was."""
 
     def advance(carry: tuple[TrainState, Array], batch: Any) -> tuple[tuple[TrainState, Array], dict[str, Array]]:
         state, finite = carry
-        following, metrics = _step(loss, optimizer, accumulate, mesh, state, batch)
+        new_state, metrics = _step(rule, state, batch)
         finite &= jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["grad_norm"])
-        following = _select(finite, following, state)
-        following = constrain(following._replace(carry=None), mesh, REPLICATED)._replace(
-            carry=constrain(following.carry, mesh, BATCH)
+        new_state = _select(finite, new_state, state)
+        new_state = constrain(new_state._replace(carry=None), rule.mesh, REPLICATED)._replace(
+            carry=constrain(new_state.carry, rule.mesh, BATCH)
         )
-        return (following, finite), metrics
+        return (new_state, finite), metrics
 
     (state, _), metrics = lax.scan(advance, (state, jnp.array(True)), batches)
-    return state, constrain(metrics, mesh, REPLICATED)
+    return state, constrain(metrics, rule.mesh, REPLICATED)
 
 
-def _step(
-    loss: Loss,
-    optimizer: optax.GradientTransformation,
-    accumulate: int,
-    mesh: Mesh | None,
-    state: TrainState,
-    batch: Any,
-) -> tuple[TrainState, dict[str, Array]]:
+def _step(rule: Rule, state: TrainState, batch: Any) -> tuple[TrainState, dict[str, Array]]:
     key = jax.random.fold_in(state.key, state.step)
-    value, carry, metrics, gradient = _gradient(loss, accumulate, mesh, state.params, state.carry, batch, key)
-    updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
-    following = TrainState(state.step + 1, optax.apply_updates(state.params, updates), opt_state, carry, state.key)
-    return following, {"loss": value, "grad_norm": optax.tree.norm(gradient), **metrics}
+    value, carry, metrics, grads = _spread(rule, state.params, state.carry, batch, key)
+    updates, opt_state = rule.optimizer.update(grads, state.opt_state, state.params)
+    new_state = TrainState(state.step + 1, optax.apply_updates(state.params, updates), opt_state, carry, state.key)
+    return new_state, {"loss": value, "grad_norm": optax.tree.norm(grads), **metrics}
 
 
-def _gradient(
-    loss: Loss, accumulate: int, mesh: Mesh | None, params: Any, carry: Any, batch: Any, key: Array
-) -> _Outcome:
-    """Loss, carry, metrics and gradient: each device's, averaged.
+def _spread(rule: Rule, params: Any, carry: Any, batch: Any, key: Array) -> Outcome:
+    """Value, carry, metrics and gradient: each device's, averaged.
 
     Each device differentiates the loss of its own share, so that they talk once a step. Left to itself, the compiler
     would add up the devices' gradients at every time step of the backward scan.
     """
-    run = functools.partial(_accumulated, loss, accumulate, params)
+    run, mesh = functools.partial(_accumulated, rule, params), rule.mesh
     if mesh is None:
         return run(carry, batch, key)
     shares = constrain(_split((carry, batch), mesh.size), mesh, BATCH)
@@ -100,45 +82,21 @@ def _gradient(
     return means._replace(carry=_join(outcome.carry))
 
 
-def _accumulated(loss: Loss, accumulate: int, params: Any, carry: Any, batch: Any, key: Array) -> _Outcome:
+def _accumulated(rule: Rule, params: Any, carry: Any, batch: Any, key: Array) -> Outcome:
     """The same of `accumulate` parts of the batch, one after the other."""
-    if accumulate == 1:
-        return _outcome(loss, params, carry, batch, key)
+    run = functools.partial(outcome_of, rule.gradient, params)
+    if rule.accumulate == 1:
+        return run(carry, batch, key)
 
-    def add(total: _Outcome, part: tuple[Any, Any, Array]) -> tuple[_Outcome, Any]:
-        outcome = _outcome(loss, params, *part)
+    def add(total: Outcome, part: tuple[Any, Any, Array]) -> tuple[Outcome, Any]:
+        outcome = run(*part)
         return jax.tree.map(jnp.add, total, outcome._replace(carry=None)), outcome.carry
 
-    parts = (*_split((carry, batch), accumulate), jax.random.split(key, accumulate))
-    like = jax.eval_shape(functools.partial(_outcome, loss, params), *jax.tree.map(lambda a: a[0], parts))
+    parts = (*_split((carry, batch), rule.accumulate), jax.random.split(key, rule.accumulate))
+    like = jax.eval_shape(run, *jax.tree.map(lambda a: a[0], parts))
     zeros = jax.tree.map(lambda like: jnp.zeros(like.shape, like.dtype), like._replace(carry=None))
     total, carries = lax.scan(add, zeros, parts)
-    return jax.tree.map(lambda a: a / accumulate, total)._replace(carry=_join(carries))
-
-
-def _outcome(loss: Loss, params: Any, carry: Any, batch: Any, key: Array) -> _Outcome:
-    value_and_grad = jax.value_and_grad(functools.partial(_checked, loss), has_aux=True)
-    (value, (carry, metrics)), gradient = value_and_grad(params, carry, batch, key)
-    return _Outcome(value, carry, metrics, gradient)
-
-
-def _checked(loss: Loss, params: Any, carry: Any, batch: Any, key: Array) -> tuple[Array, tuple[Any, dict[str, Array]]]:
-    """What the loss returns has the form that `fit` asks for."""
-    returned = loss(params, carry, batch, key)
-    match returned:
-        case (value, (following, dict() as metrics)):
-            pass
-        case _:
-            raise TypeError(f"loss must return (value, (carry, metrics)), metrics a dict, got {describe(returned)}")
-    if jnp.shape(value) != ():
-        raise ValueError(f"loss must return a scalar value, got shape {jnp.shape(value)}")
-    if taken := {"step", "loss", "grad_norm", "seconds"} & set(metrics):
-        raise ValueError(f"metrics must not be named {sorted(taken)}: fit writes them itself")
-    if describe(following) != describe(carry):
-        raise ValueError(
-            f"loss must return a carry like the one it was given, {describe(carry)}, got {describe(following)}"
-        )
-    return value, (following, metrics)
+    return jax.tree.map(lambda a: a / rule.accumulate, total)._replace(carry=_join(carries))
 
 
 def _select(condition: Array, yes: TrainState, no: TrainState) -> TrainState:

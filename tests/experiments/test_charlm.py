@@ -35,16 +35,6 @@ FILES = {"metrics.jsonl", "checkpoints", "learning.png", "summary.json"}
 SMALL = ["--hidden", "12", "--embedding", "5", "--batch", "8", "--length", "10"]
 
 
-@pytest.fixture(scope="session")
-def text(tmp_path_factory):
-    """Words at random: 12,000 characters of a small language."""
-    words = ["the", "cat", "sat", "on", "a", "mat", "and", "ate", "it.\n", "naïve", "dog;"]
-    drawn = np.random.RandomState(0).choice(words, 3000)
-    path = tmp_path_factory.mktemp("text") / "words.txt"
-    path.write_text(" ".join(drawn)[:12_000], encoding="utf-8")
-    return path
-
-
 def train(text, out, *options):
     return main(["train", "--text", str(text), "--out", str(out), *SMALL, *map(str, options)])
 

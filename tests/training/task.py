@@ -1,12 +1,14 @@
 """A small task with all that a run can have: carried state, key, metrics of several shapes, clipping, a schedule."""
 
+import operator
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
 import jaxrnn as jr
-from jaxrnn import training
+from jaxrnn import gradients, training
 
 OPTIMIZER = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(optax.cosine_decay_schedule(0.05, 40)))
 BATCH, LENGTH, FEATURES, HIDDEN = 8, 5, 3, 4
@@ -19,6 +21,20 @@ def loss(params, carry, batch, key):
     predicted = jr.Linear(HIDDEN, FEATURES).apply(params["out"], ys)
     value = jnp.mean((predicted - xs[1:]) ** 2)
     return value, (h, {"noise": jax.random.normal(key), "means": ys.mean((0, 1))})
+
+
+def error(params, h, target):
+    """The same loss at one time."""
+    return jnp.mean((jr.Linear(HIDDEN, FEATURES).apply(params["out"], h) - target) ** 2) / LENGTH
+
+
+PROBLEM = gradients.Problem(jr.gru, error, operator.itemgetter("cell"))
+
+
+def pairs(start, stop):
+    """The same batches as (xs, ys)."""
+    found = batches(start, stop)
+    return found[..., :-1, :], found[..., 1:, :]
 
 
 def batches(start, stop):
@@ -34,7 +50,8 @@ def make(seed=0):
 
 def fit(steps=40, chunk=10, **options):
     options = {"carry": jnp.zeros((BATCH, HIDDEN)), "key": jax.random.key(7)} | options
-    return training.fit(options.pop("loss", loss), make(), OPTIMIZER, batches, steps, chunk=chunk, **options)
+    source = options.pop("batches", batches)
+    return training.fit(options.pop("loss", loss), make(), OPTIMIZER, source, steps, chunk=chunk, **options)
 
 
 def plain_loop(steps):

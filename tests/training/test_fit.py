@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxrnn import training
+import jaxrnn as jr
+from jaxrnn import gradients, training
 
 from .task import BATCH, HIDDEN, OPTIMIZER, batches, fit, loss, make, plain_loop, rows
 
@@ -67,7 +68,7 @@ def test_evaluations_come_on_time_and_stop_the_run():
         seen.append(1)
         return {"value": [3.0, 2.0, 2.5, 2.1, 1.0][len(seen) - 1]}
 
-    result = fit(evaluate=evaluate, evaluate_every=10, stop=training.early_stopping("value", 2), steps=100)
+    result = fit(evaluation=training.Evaluation(evaluate, 10, training.early_stopping("value", 2)), steps=100)
     assert [row["step"] for row in result.evaluations] == [10, 20, 30, 40]
     assert [row["value"] for row in result.evaluations] == [3.0, 2.0, 2.5, 2.1]
     assert (result.ended, len(result.history)) == ("stopped", 40)
@@ -90,7 +91,7 @@ def test_early_stopping_counts_from_the_least_and_nan_is_never_less():
 
 
 def test_the_last_step_is_evaluated():
-    result = fit(steps=25, evaluate=lambda params: {"value": 1.0}, evaluate_every=20)
+    result = fit(steps=25, evaluation=training.Evaluation(lambda params: {"value": 1.0}, every=20))
     assert [row["step"] for row in result.evaluations] == [20, 25]
 
 
@@ -174,7 +175,7 @@ def test_the_bar_shows_loss_rate_and_time_left_on_a_terminal(monkeypatch):
 
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
-    fit(evaluate=lambda params: {"value": 1.5})
+    fit(evaluation=training.Evaluation(lambda params: {"value": 1.5}))
     shown = terminal.getvalue()
     assert "40/40" in shown
     assert "loss=" in shown
@@ -187,7 +188,7 @@ def test_the_bar_shows_loss_rate_and_time_left_on_a_terminal(monkeypatch):
 
 def test_metrics_are_the_rows(tmp_path):
     folder = training.RunFolder(tmp_path / "run")
-    result = fit(folder=folder, evaluate=lambda params: {"value": 2.0}, evaluate_every=20)
+    result = fit(folder=folder, evaluation=training.Evaluation(lambda params: {"value": 2.0}, every=20))
     lines = [json.loads(line) for line in folder.metrics.read_text().splitlines()]
     assert [line for line in lines if "loss" in line] == result.history
     assert [line for line in lines if "value" in line] == result.evaluations
@@ -202,18 +203,40 @@ BAD = {
         ValueError,
         r"carry has a batch of 8, expected a multiple of 1 \(devices of the mesh\) times 3 \(accumulate\)",
     ),
-    "evaluate_every": (
-        {"evaluate": dict, "evaluate_every": 15},
+    "evaluation.every": (
+        {"evaluation": training.Evaluation(dict, every=15)},
         ValueError,
-        "evaluate_every must be a multiple of chunk=10, got 15",
+        "evaluation.every must be a multiple of chunk=10, got 15",
     ),
+    "a function for an evaluation": ({"evaluation": dict}, TypeError, "evaluation must be a training.Evaluation, got"),
     "a path for a folder": ({"folder": "runs"}, TypeError, "folder must be a training.RunFolder, got str"),
     "a number for a mesh": ({"mesh": 2}, TypeError, "mesh must be a mesh from training.data_mesh, got int"),
     "another mesh": ({"mesh": jax.make_mesh((1,), ("batch",))}, ValueError, "mesh must have one Auto axis, 'data'"),
-    "what evaluate returns": ({"evaluate": lambda p: 1.0}, TypeError, "evaluate must return a dict of numbers"),
-    "arrays to be evaluated": ({"evaluate": lambda p: {"v": np.ones(3)}}, TypeError, "a dict of numbers, got"),
-    "evaluate_every alone": ({"evaluate_every": 10}, ValueError, "evaluate_every and stop need evaluate"),
-    "stop alone": ({"stop": bool}, ValueError, "evaluate_every and stop need evaluate"),
+    "what an evaluation returns": (
+        {"evaluation": training.Evaluation(lambda p: 1.0)},
+        TypeError,
+        "evaluation.function must return a dict of numbers",
+    ),
+    "arrays from an evaluation": (
+        {"evaluation": training.Evaluation(lambda p: {"v": np.ones(3)})},
+        TypeError,
+        "a dict of numbers, got",
+    ),
+    "a learner for a loss": (
+        {"loss": gradients.online.rtrl(gradients.Problem(jr.rnn, lambda params, h, y: h.sum()))},
+        TypeError,
+        r"or a gradient such as training.over_streams\(learner\), .*, got Learner",
+    ),
+    "what a gradient returns": (
+        {"loss": training.StepGradient(loss)},
+        TypeError,
+        r"a gradient must return \(value, \(carry, metrics\)\)",
+    ),
+    "grads unlike params": (
+        {"loss": training.StepGradient(lambda p, c, b, k: ((p["out"]["bias"].sum(), (c, {})), p["out"]))},
+        ValueError,
+        "a gradient must return grads like params",
+    ),
     "a metric's name": (
         {"loss": lambda p, c, b, k: (p["out"]["bias"].sum(), (c, {"step": 1.0}))},
         ValueError,
@@ -234,7 +257,11 @@ BAD = {
         ValueError,
         "a carry like the one it was given",
     ),
-    "an evaluation's name": ({"evaluate": lambda p: {"loss": 1.0}}, ValueError, r"must not be named \['loss'\]"),
+    "an evaluation's name": (
+        {"evaluation": training.Evaluation(lambda p: {"loss": 1.0})},
+        ValueError,
+        r"must not be named \['loss'\]",
+    ),
 }
 
 
@@ -242,6 +269,15 @@ BAD = {
 def test_bad_arguments(options, error, message):
     with pytest.raises(error, match=message):
         fit(**options)
+
+
+def test_an_evaluation_checks_its_fields():
+    with pytest.raises(TypeError, match="function must be a function, got dict"):
+        training.Evaluation({})
+    with pytest.raises(TypeError, match="stop must be a function, got int"):
+        training.Evaluation(dict, stop=3)
+    with pytest.raises(ValueError, match="every must be at least 1, got 0"):
+        training.Evaluation(dict, every=0)
 
 
 def test_batches_of_a_wrong_number_of_steps():

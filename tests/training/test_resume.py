@@ -15,46 +15,54 @@ import numpy as np
 import optax
 import pytest
 
-from jaxrnn import training
+from jaxrnn import gradients, training
 
-from .task import BATCH, HIDDEN, OPTIMIZER, batches, fit, loss, make, rows
+from .task import BATCH, FEATURES, HIDDEN, OPTIMIZER, PROBLEM, batches, fit, loss, make, pairs, rows
 
 STEPS, EVERY = 300, 50
 _PROCESSES = multiprocessing.get_context("forkserver")
 _PROCESSES.set_forkserver_preload(["tests.training.task", "orbax.checkpoint"])
 
 
-def slowly(start, stop):
-    time.sleep(0.02)
-    return batches(start, stop)
-
-
-def train(path):
+def train(path, gradient):
     """What a process does that is going to be killed."""
-    run(training.RunFolder(path, {"of": "the test"}, every=EVERY, resume=True), slowly)
+    run(training.RunFolder(path, {"of": "the test"}, every=EVERY, resume=True), gradient=gradient, seconds=0.02)
 
 
-def run(folder, source=batches, steps=STEPS):
+def by(gradient):
+    """What `fit` is given: a loss or a gradient, batches and a carry."""
+    states = np.zeros((BATCH, HIDDEN), np.float32)
+    if gradient == "loss":
+        return loss, batches, states
+    snap = training.over_streams(gradients.online.snap(PROBLEM, order=1))
+    return snap, pairs, snap.init(make(), states, np.zeros((BATCH, FEATURES), np.float32))
+
+
+def run(folder, steps=STEPS, gradient="loss", seconds=0):
+    """Train; `seconds` to sleep before each chunk."""
+    first, source, carry = by(gradient)
+
+    def slowly(start, stop):
+        time.sleep(seconds)
+        return source(start, stop)
+
     return training.fit(
-        loss,
+        first,
         make(),
         OPTIMIZER,
-        source,
+        slowly,
         steps,
-        carry=np.zeros((BATCH, HIDDEN), np.float32),
+        carry=carry,
         key=jax.random.key(7),
         chunk=10,
         folder=folder,
-        evaluate=lambda params: {"bias": params["out"]["bias"][0]},
-        evaluate_every=EVERY,
+        evaluation=training.Evaluation(lambda params: {"bias": params["out"]["bias"][0]}, every=EVERY),
     )
 
 
-def like(params=None):
+def like(params=None, gradient="loss"):
     params = make() if params is None else params
-    return jax.eval_shape(
-        lambda: training.initial_state(params, OPTIMIZER, np.zeros((BATCH, HIDDEN), np.float32), jax.random.key(7))
-    )
+    return jax.eval_shape(lambda: training.initial_state(params, OPTIMIZER, by(gradient)[2], jax.random.key(7)))
 
 
 def content(folder):
@@ -62,9 +70,9 @@ def content(folder):
     return {str(path): path.read_bytes() for path in sorted(pathlib.Path(folder).rglob("*")) if path.is_file()}
 
 
-def outcome(path):
-    """Parameters, optimiser, state and key at the end, and the metrics without their seconds."""
-    state = training.RunFolder(path).load(like())
+def outcome(path, gradient="loss"):
+    """Parameters, optimiser, carry and key at the end, and the metrics without their seconds."""
+    state = training.RunFolder(path).load(like(gradient=gradient))
     leaves = [a if a.dtype != jax.random.key(0).dtype else jax.random.key_data(a) for a in jax.tree.leaves(state)]
     return [np.asarray(leaf).tobytes() for leaf in leaves], without_seconds(pathlib.Path(path) / "metrics.jsonl")
 
@@ -74,14 +82,12 @@ def without_seconds(metrics):
     return [{name: value for name, value in line.items() if name != "seconds"} for line in lines]
 
 
-@pytest.fixture(scope="module")
-def never_killed(tmp_path_factory):
-    path = tmp_path_factory.mktemp("never") / "run"
-    process = _PROCESSES.Process(target=train, args=(path,))
+def never_killed(path, gradient):
+    process = _PROCESSES.Process(target=train, args=(path, gradient))
     process.start()
-    process.join()
+    process.join(100)
     assert process.exitcode == 0
-    return outcome(path)
+    return outcome(path, gradient)
 
 
 def kill_at(process, moment):
@@ -93,13 +99,18 @@ def kill_at(process, moment):
     return process.exitcode == -signal.SIGKILL
 
 
-def test_killed_at_any_moment_and_resumed(tmp_path, never_killed):
-    """24 kills, half of them while a checkpoint is being written; a run that ends is followed by a new one."""
+@pytest.mark.parametrize("gradient", ["loss", "snap"])
+def test_killed_at_any_moment_and_resumed(tmp_path, gradient):
+    """24 kills, half of them while a checkpoint is being written; a run that ends is followed by a new one.
+
+    By the gradient of a loss, and by SnAp-1, whose memory of the streams is in the checkpoint.
+    """
+    expected = never_killed(tmp_path / "never", gradient)
     chance, kills, begun = random.Random(0), 0, [tmp_path / "0"]
     inside = 0
     while kills < 24:
         path = begun[-1]
-        process = _PROCESSES.Process(target=train, args=(path,))
+        process = _PROCESSES.Process(target=train, args=(path, gradient))
         process.start()
         unfinished = path / "checkpoints" / ".unfinished"
         if kills % 2:
@@ -127,8 +138,8 @@ def test_killed_at_any_moment_and_resumed(tmp_path, never_killed):
             begun.append(tmp_path / str(len(begun)))
     assert inside >= 3
     for path in begun:
-        run(training.RunFolder(path, {"of": "the test"}, every=EVERY, resume=True))
-        assert outcome(path) == never_killed
+        run(training.RunFolder(path, {"of": "the test"}, every=EVERY, resume=True), gradient=gradient)
+        assert outcome(path, gradient) == expected
 
 
 def test_a_finished_run_resumes_to_itself(tmp_path):
@@ -145,7 +156,7 @@ def test_a_stopped_run_stays_stopped(tmp_path):
     def stop(evaluations):
         return len(evaluations) == 2
 
-    options = {"stop": stop, "evaluate": lambda params: {"value": 1.0}, "evaluate_every": 10}
+    options = {"evaluation": training.Evaluation(lambda params: {"value": 1.0}, 10, stop)}
     first = fit(folder=training.RunFolder(tmp_path / "run"), **options)
     again = fit(folder=training.RunFolder(tmp_path / "run", resume=True), **options)
     assert (first.ended, again.ended) == ("stopped", "stopped")

@@ -1,0 +1,80 @@
+"""Measuring the parameters on the way, and choosing to stop by it."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from .._core.checks import check_int, describe
+from ._folder import Row
+
+Stop: TypeAlias = Callable[[list[Row]], bool]
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """What `fit` measures of the parameters on the way.
+
+    Args:
+      function: `params -> dict of floats`, such as the loss of held-out data.
+      every: steps between calls, a multiple of `fit`'s chunk; None for one after the last step alone, which is always
+        measured.
+      stop: `evaluations -> bool`, called after each with all so far: whether it is time to stop. See `early_stopping`.
+
+    Raises:
+      ValueError: every is not positive.
+      TypeError: function or stop is no function, every is no int; from `fit`, function gave no dict of numbers.
+
+    >>> from jaxrnn import training
+    >>> evaluation = training.Evaluation(lambda params: {"size": abs(params)}, every=100)
+    """
+
+    function: Callable[[Any], dict[str, float]]
+    every: int | None = None
+    stop: Stop | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in (("function", self.function), ("stop", self.stop)):
+            if not callable(value) and (name == "function" or value is not None):
+                raise TypeError(f"{name} must be a function, got {type(value).__name__}")
+        if self.every is not None:
+            check_int("every", self.every)
+
+
+def measure(evaluation: Evaluation, params: Any) -> dict[str, float]:
+    """What it gives, as floats."""
+    returned = evaluation.function(params)
+    if not isinstance(returned, dict) or any(np.shape(value) for value in returned.values()):
+        raise TypeError(f"evaluation.function must return a dict of numbers, got {describe(returned)}")
+    if taken := {"step", "loss", "seconds"} & set(returned):
+        raise ValueError(f"what evaluation.function gives must not be named {sorted(taken)}: fit writes them itself")
+    return {name: float(value) for name, value in returned.items()}
+
+
+def early_stopping(name: str, patience: int) -> Stop:
+    """For `Evaluation`'s stop: whether `name` has not fallen below its least value in the last `patience` evaluations.
+
+    Raises:
+      ValueError: patience is not positive.
+      KeyError: an evaluation has no `name`.
+
+    >>> from jaxrnn import training
+    >>> stop = training.early_stopping("validation_loss", patience=2)
+    >>> stop([{"validation_loss": loss} for loss in (3.0, 2.0, 2.1)])
+    False
+    >>> stop([{"validation_loss": loss} for loss in (3.0, 2.0, 2.1, 2.2)])
+    True
+    """
+    check_int("patience", patience)
+
+    def stop(evaluations: list[Row]) -> bool:
+        least, waited = float("inf"), 0
+        for row in evaluations:
+            if name not in row:
+                raise KeyError(f"evaluations have no {name!r}, they have {sorted(row.keys() - {'step', 'seconds'})}")
+            waited = 0 if row[name] < least else waited + 1  # NaN is never less
+            least = row[name] if waited == 0 else least
+        return waited >= patience
+
+    return stop

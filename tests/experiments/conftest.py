@@ -1,0 +1,14 @@
+"""What the tests of several experiments need."""
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture(scope="session")
+def text(tmp_path_factory):
+    """Words at random: 12,000 characters of a small language."""
+    words = ["the", "cat", "sat", "on", "a", "mat", "and", "ate", "it.\n", "naïve", "dog;"]
+    drawn = np.random.RandomState(0).choice(words, 3000)
+    path = tmp_path_factory.mktemp("text") / "words.txt"
+    path.write_text(" ".join(drawn)[:12_000], encoding="utf-8")
+    return path
