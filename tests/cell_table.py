@@ -1,7 +1,10 @@
 """The cells that every generic test runs on: built in, stacked, and written by a user."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 import jaxrnn as jr
 
@@ -54,16 +57,21 @@ CELLS = {
 
 
 def make(name, dtype=jnp.float32, seed=0):
-    """A cell of the table and parameters for it."""
+    """A cell of the table and parameters for it, of the shapes that its `init` gives them."""
     cell, hidden_size, options = CELLS[name]
-    return cell, cell.init(jax.random.key(seed), FEATURES, hidden_size, dtype=dtype, **options)
+    init = functools.partial(cell.init, jax.random.key(0), FEATURES, hidden_size, dtype=dtype, **options)
+    return cell, _drawn(jax.eval_shape(init), lambda rng, shape: rng.uniform(-0.5, 0.5, shape), seed)
 
 
 def random_like(tree, seed=0):
     """Arrays from N(0, 1), shaped as those of a tree."""
-    leaves, structure = jax.tree.flatten(tree)
-    keys = jax.random.split(jax.random.key(seed), len(leaves))
-    return structure.unflatten([jax.random.normal(k, a.shape, a.dtype) for k, a in zip(keys, leaves, strict=True)])
+    return _drawn(tree, lambda rng, shape: rng.normal(size=shape), seed)
+
+
+def _drawn(tree, draw, seed):
+    """By NumPy: JAX compiles a program for each shape."""
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(lambda a: jnp.asarray(draw(rng, a.shape), a.dtype), tree)
 
 
 def stepped(cell, params, xs, state, *, lengths=None, reverse=False, return_states=False):

@@ -20,6 +20,7 @@ import jax
 import pytest
 
 _STANDARD = ("experiments", "training", "README.md")  # Optax itself needs standard promotion
+_MAPPINGS = 30_000
 _ROOT = pathlib.Path(__file__).parents[1]
 _RESET_SIGINT = """
 import os, signal, sys
@@ -36,6 +37,18 @@ def _strict(request):
     else:
         with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
             yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _room_for_programs():
+    """Compiled programs are dropped between modules, before the process has too many mappings of memory.
+
+    Linux allows 65,530, and each program takes some; a thousand tests reach that, and the process dies.
+    """
+    yield
+    maps = pathlib.Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > _MAPPINGS:
+        jax.clear_caches()
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from jax.test_util import check_grads
 import jaxrnn as jr
 
 from .cell_table import CELLS, FEATURES, make, random_like
+from .marks import slow_but
 
 pytestmark = pytest.mark.usefixtures("x64")
 STEPS = 4
@@ -51,6 +52,7 @@ WHOLE = {
     "network-ragged": functools.partial(network, "LSTM", lengths=[4, 1]),
     "network-checkpoint": functools.partial(network, "GRU", checkpoint=3),
 }
+FEW = ("unroll-lstm_proj", "unroll-minimal", "unroll-lengths", "unroll-checkpoint", "network-RNN")
 
 
 def flat(name):
@@ -70,7 +72,7 @@ def close(a, b):
     np.testing.assert_allclose(a, b, rtol=0, atol=1e-12 * max(1, np.abs(b).max()))
 
 
-@pytest.mark.parametrize("name", STEP | WHOLE)
+@pytest.mark.parametrize("name", [*STEP, *slow_but(FEW, WHOLE)])
 def test_jacobians_agree_with_each_other_and_with_finite_differences(name):
     outputs, vector = flat(name)
     forward, reverse = jax.jit(jax.jacfwd(outputs))(vector), jax.jit(jax.jacrev(outputs))(vector)
@@ -81,7 +83,7 @@ def test_jacobians_agree_with_each_other_and_with_finite_differences(name):
     np.testing.assert_allclose(directions @ forward.T, differences, rtol=0, atol=1e-7 * np.abs(differences).max())
 
 
-@pytest.mark.parametrize("name", WHOLE)
+@pytest.mark.parametrize("name", slow_but(FEW, WHOLE))
 def test_second_order(name):
     loss, vector = scalar(name)
     hessian = jax.jit(jax.hessian(loss))(vector)
@@ -93,7 +95,7 @@ def test_second_order(name):
     np.testing.assert_allclose(hessian @ direction, difference, rtol=0, atol=1e-7 * np.abs(difference).max())
 
 
-@pytest.mark.parametrize("name", WHOLE)
+@pytest.mark.parametrize("name", slow_but(FEW, WHOLE))
 def test_first_order_transformations(name):
     loss, vector = scalar(name)
     many = vector[None] + 0.1 * np.random.RandomState(0).normal(size=(3, len(vector)))
@@ -113,6 +115,7 @@ def test_eager_transformations():
     close(pullback(2.0)[0], 2 * gradient)
 
 
+@pytest.mark.slow
 def test_third_order():
     loss, vector = scalar("unroll-rnn")
     check_grads(jax.jit(loss), (vector,), order=3, modes=("fwd", "rev"), rtol=1e-5)

@@ -74,7 +74,7 @@ def test_the_core_imports_no_flax():
 
 
 @pytest.mark.parametrize("name", LAYERS)
-@pytest.mark.parametrize("lengths", [None, LENGTHS])
+@pytest.mark.parametrize("lengths", [pytest.param(None, marks=pytest.mark.slow), LENGTHS])
 def test_layers_are_the_core_s_networks(name, lengths):
     net, layer = network(name), make_layer(name)
     x, h_0 = layer_inputs(net)

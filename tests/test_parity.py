@@ -54,13 +54,20 @@ def assert_equal(result: dict[str, np.ndarray], reference: dict[str, np.ndarray]
         assert error <= BOUND[dtype] * np.abs(theirs).max(), f"{name}: {error / np.abs(theirs).max()}"
 
 
+DTYPES = ("float32", "float64")
+EACH_IN_TURN = [  # all cases in both, but one of the two is slow
+    pytest.param(case, dtype, id=f"{case}-{dtype}", marks=[pytest.mark.slow] * (index % 2 != turn))
+    for index, case in enumerate(TABLE)
+    for turn, dtype in enumerate(DTYPES)
+]
+
+
 def test_the_table_covers_all_triples():
     assert len(TABLE) == 55
     assert set().union(*map(triples, TABLE)) == set().union(*map(triples, FULL))
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("case", TABLE, ids=str)
+@pytest.mark.parametrize(("case", "dtype"), EACH_IN_TURN)
 @torch_warns
 def test_networks(case, dtype, golden):
     """Against stored results, and against torch itself where it is installed."""
@@ -86,7 +93,7 @@ def assert_numpy_agrees(case: Case, inputs: dict[str, Any], result: dict[str, np
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("case", FULL, ids=str)
 @torch_warns
 def test_networks_full(case, dtype):

@@ -63,6 +63,7 @@ def test_the_platform_is_that_of_the_default_device():
         assert plan.platform() == "cpu"
 
 
+@pytest.mark.slow
 def test_a_plan_for_another_platform_has_the_same_numbers(monkeypatch):
     params = jr.lstm.init(jax.random.key(0), 3, 64)
     xs = jax.random.normal(jax.random.key(1), (40, 32, 3))

@@ -12,6 +12,7 @@ import jaxrnn as jr
 from jaxrnn._scan import plan
 
 from .cell_table import make, random_like, stepped
+from .marks import slow_but
 
 STEPS, BATCH, FEATURES = 5, 3, 3
 CELLS = ["rnn", "rnn_relu", "gru", "lstm", "lstm_proj", "no_bias", "minimal", "leaky", "nonlinear"]
@@ -89,7 +90,7 @@ def check(functions, args, tolerance):
 
 
 @pytest.mark.usefixtures("x64", "chunks")
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("name", slow_but(("gru", "lstm_proj", "nonlinear"), CELLS))
 def test_values_and_first_derivatives(name):
     for options in (PLAIN, RAGGED_REVERSE):
         args, losses = both(name, options)
@@ -98,6 +99,7 @@ def test_values_and_first_derivatives(name):
     check([lambda a, d, f=f: jax.jvp(f, (a,), (d,))[1] for f in losses], (args, direction), 1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64", "chunks")
 @pytest.mark.parametrize("name", ["gru", "lstm_proj", "leaky"])
 def test_second_derivatives(name):
@@ -121,6 +123,7 @@ def test_single_precision(name):
     check([jax.grad(f) for f in losses], (args,), 1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64", "chunks")
 @pytest.mark.parametrize("argument", [0, 1, 2], ids=["params", "xs", "state"])
 def test_one_argument_alone_differentiated_and_batched(argument):

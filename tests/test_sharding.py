@@ -5,6 +5,8 @@ import pathlib
 import subprocess
 import sys
 
+import pytest
+
 SCRIPT = """
 import functools
 import jax, jax.numpy as jnp, numpy as np
@@ -61,6 +63,7 @@ for name, (run, params) in cases.items():
 """
 
 
+@pytest.mark.slow
 def test_eight_devices_agree_with_one():
     environment = {**os.environ, "JAX_NUM_CPU_DEVICES": "8", "JAX_PLATFORMS": "cpu"}
     root = pathlib.Path(__file__).parents[1]

@@ -68,6 +68,7 @@ def test_a_run_leaves_its_files_and_learns(trained):
     assert json.loads((trained / "summary.json").read_text())["ended"] == "finished"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
@@ -361,6 +362,7 @@ def assert_same_run(folder, one_device):
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_eight_devices_train_as_one(train_apart, tmp_path, one_device):
     finish(train_apart(tmp_path / "run", "--mesh", "data=8", JAX_NUM_CPU_DEVICES="8"))
     assert_same_run(tmp_path / "run", one_device)
@@ -374,12 +376,14 @@ def two_processes(train_apart, out, *options):
     return [train_apart(out, *options, *cluster, index) for index in range(2)]
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one(train_apart, tmp_path, one_device):
     finish(*two_processes(train_apart, tmp_path / "run"))
     assert_same_run(tmp_path / "run", one_device)
     assert {path.name for path in (tmp_path / "run").iterdir()} == FILES
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_two_processes_resumes_on_one(text, train_apart, tmp_path, one_device):
     folder = tmp_path / "run"
     processes = two_processes(train_apart, folder)
@@ -408,12 +412,14 @@ for other in ends[1:]:
 """
 
 
+@pytest.mark.slow
 def test_gradients_on_a_mesh_are_those_of_one_device():
     """One step of gradient descent with rate 1: the parameters are the gradient."""
     environment = {**os.environ, "JAX_NUM_CPU_DEVICES": "8", "JAX_PLATFORMS": "cpu"}
     subprocess.run([sys.executable, "-c", GRADIENTS], cwd=ROOT, env=environment, check=True, timeout=200)
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_and_keeps_what_was_saved(text, train_apart, tmp_path):
     """A first run fills the folder up to step 100; the second can write no file of more than 20 kB."""
     folder = tmp_path / "run"

@@ -10,12 +10,13 @@ from experiments.charlm.gradient import KINDS, canonical
 from experiments.charlm.train import Config
 from jaxrnn import training
 
+from ..marks import slow_but
 from .test_charlm import losses, metrics, train
 
 LENGTH, BATCH = 10, 8
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", slow_but(("snap",), KINDS))
 def test_a_run_by_each_gradient_learns_and_can_be_read(text, tmp_path, capsys, name):
     options = [
         "--gradient",
@@ -71,7 +72,7 @@ def test_an_influence_ends_where_its_stream_begins_anew():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-6), ours, exact)
 
 
-@pytest.mark.parametrize("name", ["snap", "uoro:samples=2", "tbptt:k1=7,k2=13"])
+@pytest.mark.parametrize("name", slow_but(("snap",), ["snap", "uoro:samples=2", "tbptt:k1=7,k2=13"]))
 def test_a_run_resumes_to_the_bit(text, tmp_path, name):
     """Stopped between two propagations, its memory of the streams is in the checkpoint."""
     whole, halves = tmp_path / "whole", tmp_path / "halves"

@@ -34,6 +34,7 @@ def test_the_forms_read_the_same_images():
         np.testing.assert_array_equal(rows.labels, pixels.labels)
 
 
+@pytest.mark.slow
 def test_rows_with_a_gru_reach_97_percent():
     run = train(Classifier("gru", 8, 128), load("rows"), epochs=40, seed=0)
     assert run.test_accuracy[-1] >= 0.97

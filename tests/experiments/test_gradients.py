@@ -75,6 +75,7 @@ def test_derive_prints_every_term_and_leaves_its_files(tmp_path, capsys):
             assert "".join(f"{value:8.4f}" for value in row) in out
 
 
+@pytest.mark.slow
 def test_derive_of_one_step_and_of_many(tmp_path, capsys):
     """One unit and one step: no gradient of W at all, as h_0 = 0; and tables that do not fit are left out."""
     ones = ["--steps", "1", "--inputs", "1", "--hidden", "1", "--outputs", "1"]
@@ -130,12 +131,14 @@ def test_the_first_token_alone_decides():
     assert kinds[1:].min() >= recall.LABELS
 
 
+@pytest.mark.slow
 def test_recall_of_a_near_token_is_learnt_and_chrono_is_what_reaches_far():
     assert (recall.accuracies("rnn", 2, 30, steps=250, networks=2, seed=0) > 0.95).all()
     assert recall.accuracies("lstm", 30, 30, steps=250, networks=2, seed=0).max() < 0.5
     assert (recall.accuracies("lstm-chrono", 30, 30, steps=250, networks=2, seed=0) > 0.95).all()
 
 
+@pytest.mark.slow
 def test_explode_leaves_its_files(tmp_path, capsys):
     assert main(["explode", *TINY, "--out", str(tmp_path)]) == 0
     assert {file.name for file in tmp_path.iterdir()} == {"explode.png", "explode.json"}
@@ -207,6 +210,7 @@ def test_echo_says_what_came_before():
         assert ys[t] == sum(weight * x[t - delay] for delay, weight in compare.DELAYS.items() if t >= delay)
 
 
+@pytest.mark.slow
 def test_compare_measures_every_algorithm_and_leaves_its_files(tmp_path, capsys):
     sizes = ["--hidden", "3", "--steps", "6", "--batch", "2", "--trained", "2", "--repeats", "3", "--seconds", "1"]
     assert main(["compare", *sizes, "--out", str(tmp_path)]) == 0

@@ -63,6 +63,7 @@ def test_initialisation(cell):
         assert np.exp(keep).max() > 50
 
 
+@pytest.mark.slow
 def test_a_gru_learns_a_short_order_and_its_seeds_do_not_meet():
     recipe, setting = Recipe(hidden=16, batch=16, steps=600, check_every=100), Setting("order", 12, "gru", True, True)
     keys = jax.random.split(jax.random.key(0), 3)
@@ -77,6 +78,7 @@ def test_a_gru_learns_a_short_order_and_its_seeds_do_not_meet():
     assert alone.solved_after == together.solved_after[1:2]
 
 
+@pytest.mark.slow
 def test_longterm_leaves_its_files(tmp_path, capsys):
     out = ["--out", str(tmp_path)]
     options = [
@@ -111,6 +113,7 @@ def test_longterm_leaves_its_files(tmp_path, capsys):
     assert "already holds a run" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_the_runs_that_were_told(tmp_path, start):
     options = ["--tasks", "order", "--cells", "rnn", "--lengths", "10", "400", "--steps", "100000", "--seeds", "2"]
     command = ["-u", "-m", "experiments.gradients", "longterm", *options, "--out", tmp_path]

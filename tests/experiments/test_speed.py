@@ -275,6 +275,7 @@ def test_import_is_timed_in_processes_of_its_own():
 # --- the command line ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_run_leaves_its_files(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(program, "Budget", lambda seconds, rounds: clock.Budget(0, compare.ROUNDS))
     out = tmp_path / "speed"

@@ -12,6 +12,7 @@ from jaxrnn import gradients
 from jaxrnn.gradients._algorithms import revolve
 
 from ..cell_table import random_like
+from ..marks import slow_but
 from ..test_retrace import tracing
 from .problems import NAMES, STEPS, assert_close, differ, make_problem, reference
 
@@ -19,7 +20,7 @@ every_problem = pytest.mark.parametrize("name", NAMES)
 pytestmark = pytest.mark.usefixtures("x64")
 
 
-@every_problem
+@pytest.mark.parametrize("name", slow_but(("lstm", "bare"), NAMES))
 def test_bptt_in_every_amount_of_memory(name):
     problem, args = make_problem(name)
     expected = reference(problem, *args)
@@ -77,6 +78,7 @@ def test_a_batch_by_vmap_is_a_loop_and_ragged_ones_are_sequences_alone(algorithm
             assert_close(ours[:2], alone[:2], 1e-12)
 
 
+@pytest.mark.slow
 def test_gradients_of_gradients():
     """Forward over reverse in every amount of memory; reverse over reverse where there is no revolve."""
     problem, (params, *args) = make_problem("gru")

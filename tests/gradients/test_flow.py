@@ -16,6 +16,7 @@ import jaxrnn as jr
 from jaxrnn import gradients
 from jaxrnn.gradients import _flow
 
+from ..marks import slow_but
 from .problems import NAMES, make_problem
 
 LINEAR = gradients.Problem(lambda w, h, x: w * h + x, lambda w, h, y: y * h)
@@ -118,7 +119,7 @@ def test_an_orthogonal_linear_network_keeps_every_norm():
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", slow_but(("lstm", "bare"), NAMES))
 def test_equal_to_perturbing_every_state(name):
     """Per leaf, in total, and for each loss by itself; integers and keys in the state are carried along."""
     problem, args = make_problem(name)

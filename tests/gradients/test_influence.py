@@ -12,6 +12,7 @@ from jaxrnn.gradients._algorithms.influence.influence import layout_of
 from jaxrnn.gradients._algorithms.influence.sparsity import jacobian_pattern
 
 from ..cell_table import make, random_like
+from ..marks import slow_but
 from .problems import NAMES, assert_close, differ, make_problem
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -71,7 +72,7 @@ def dense_snap(problem, params, state, xs, ys, order):
     return theta_tree(total), mask
 
 
-@pytest.mark.parametrize("name", ["rnn", "gru", "lstm", "lstm_proj", "stack", "nested"])
+@pytest.mark.parametrize("name", slow_but(("gru", "stack"), ["rnn", "gru", "lstm", "lstm_proj", "stack", "nested"]))
 @pytest.mark.parametrize("order", [1, 2])
 def test_snap_is_rtrl_with_a_mask(name, order):
     problem, args = make_problem(name)

@@ -11,6 +11,7 @@ from jax.flatten_util import ravel_pytree
 import jaxrnn as jr
 from jaxrnn import gradients
 
+from ..marks import slow_but
 from .problems import STEPS, assert_close, make_problem
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -27,7 +28,7 @@ def at(tree, t):
     return jax.tree.map(lambda a: a[t], tree)
 
 
-@pytest.mark.parametrize("problem_name", ["lstm_proj", "nested", "bare"])
+@pytest.mark.parametrize("problem_name", slow_but(("lstm_proj", "bare"), ["lstm_proj", "nested", "bare"]))
 @pytest.mark.parametrize("name", LEARNERS)
 def test_the_sum_over_a_sequence_is_the_whole_sequences(name, problem_name):
     problem, (params, state, xs, ys) = make_problem(problem_name)

@@ -8,12 +8,13 @@ import pytest
 import jaxrnn as jr
 from jaxrnn import gradients
 
+from ..marks import slow_but
 from .problems import NAMES, STEPS, assert_close, differ, make_problem, reference
 
 pytestmark = pytest.mark.usefixtures("x64")
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", slow_but(("lstm", "bare"), NAMES))
 @pytest.mark.parametrize(("k1", "k2"), [(1, STEPS), (3, STEPS), (STEPS, STEPS), (99, 99)])
 def test_far_enough_back_is_exact(name, k1, k2):
     problem, args = make_problem(name)

@@ -11,6 +11,7 @@ from jax.flatten_util import ravel_pytree
 from jaxrnn import gradients
 from jaxrnn.gradients._algorithms import uoro
 
+from ..marks import slow_but
 from .problems import assert_close, make_problem
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -87,6 +88,7 @@ def test_wrong_estimators_are_found_out(name, spoil):
     assert scores.max() > 4
 
 
+@pytest.mark.slow
 def test_a_uoro_without_its_last_signs_is_found_out(monkeypatch):
     """The term of the present step, dropped from one of the two vectors."""
     monkeypatch.setattr(uoro, "_joined", lambda pushed, right, signs, immediate: (pushed + signs, right))
@@ -111,7 +113,7 @@ def test_more_samples_are_the_mean_of_as_many():
     assert 0.7 <= 8 * variance(8, 2_000) / variance(1, 16_000) <= 1.4
 
 
-@pytest.mark.parametrize("name", ["rnn", "gru", "lstm", "stack", "nested", "bare"])
+@pytest.mark.parametrize("name", slow_but(("gru", "bare"), ["rnn", "gru", "lstm", "stack", "nested", "bare"]))
 def test_every_step_gives_an_unbiased_estimate(name):
     """Within 4 standard errors on every kind of state, with fewer draws."""
     problem, args = make_problem(name)

@@ -14,6 +14,7 @@ import pytest
 import jaxrnn as jr
 from jaxrnn import gradients, training
 
+from ..marks import slow_but
 from .task import BATCH, FEATURES, HIDDEN, LENGTH, OPTIMIZER, PROBLEM, fit, make, pairs
 
 STATES, INPUTS = jnp.zeros((BATCH, HIDDEN)), jnp.zeros((BATCH, FEATURES))
@@ -45,7 +46,7 @@ def descend(params, opt_state, grads):
 
 
 @pytest.mark.parametrize("carried", [True, False])
-@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize("name", slow_but(("bptt", "snap", "uoro"), ALGORITHMS))
 def test_over_sequences_is_a_loop_over_them(name, carried):
     """Step by step and sequence by sequence, with keys split as documented."""
     algorithm, params, states = ALGORITHMS[name], make(), STATES
@@ -131,6 +132,7 @@ for name, learner in LEARNERS.items():
 """
 
 
+@pytest.mark.slow
 def test_streams_on_a_mesh_are_those_of_one_device():
     environment = {**os.environ, "JAX_NUM_CPU_DEVICES": "4", "JAX_PLATFORMS": "cpu"}
     subprocess.run([sys.executable, "-c", MESH], cwd=os.getcwd(), env=environment, check=True, timeout=100)

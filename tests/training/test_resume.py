@@ -99,6 +99,7 @@ def kill_at(process, moment):
     return process.exitcode == -signal.SIGKILL
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gradient", ["loss", "snap"])
 def test_killed_at_any_moment_and_resumed(tmp_path, gradient):
     """24 kills, half of them while a checkpoint is being written; a run that ends is followed by a new one.
@@ -290,6 +291,7 @@ def wide_run(path, largest_file=None, errors=None, steps=STEPS):
         errors.put((type(error).__name__, str(error)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("largest_file", "error", "message"),
     [

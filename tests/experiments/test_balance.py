@@ -75,22 +75,26 @@ def last_over_first(name, steps=20_000, keys=1):
     return losses[:, -1] / losses[:, 0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["RTRL", "TBPTT(100)"])
 def test_the_exact_gradient_learns(name):
     assert last_over_first(name) < 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["TBPTT(1)", "TBPTT(10)"])
 def test_short_truncation_makes_the_loss_grow(name):
     assert last_over_first(name) > 2
 
 
+@pytest.mark.slow
 def test_uoro_learns():
     ratios = last_over_first("UORO", keys=9)
     assert np.median(ratios) < 1e-2
     assert (ratios < 0.5).all()
 
 
+@pytest.mark.slow
 def test_uoro_is_right_on_average():
     found = learn(learners([])["UORO"], 10, 1e-5, jax.random.split(jax.random.key(1), 32))
     assert found.standard_error < 1
