@@ -74,19 +74,11 @@ class Curve(NamedTuple):
     losses: list[float]  # before each update, mean over the batch
     seconds: list[float]  # after the compiled call that each was in, since the first began; compilation left out
 
-    def points(self) -> "Points":
+    def points(self) -> compare_picture.Points:
         """What is drawn of it and written down."""
         ends = np.unique(np.geomspace(1, len(self.losses), POINTS).astype(int))
         means = [float(part.mean()) for part in np.split(np.array(self.losses), ends[:-1])]
-        return Points(ends.tolist(), [self.seconds[end - 1] for end in ends], means)
-
-
-class Points(NamedTuple):
-    """A training at updates that are evenly spread over the logarithm of their number."""
-
-    updates: list[int]
-    seconds: list[float]
-    losses: list[float]  # means since the point before
+        return compare_picture.Points(ends.tolist(), [self.seconds[end - 1] for end in ends], means)
 
 
 def add(subparsers: Subparsers) -> None:

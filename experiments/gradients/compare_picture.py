@@ -1,9 +1,7 @@
 """The picture of `compare`."""
 
-from __future__ import annotations
-
 import pathlib
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 from matplotlib import colormaps
 from matplotlib.axes import Axes
@@ -11,8 +9,13 @@ from matplotlib.figure import Figure
 
 from jaxrnn import gradients
 
-if TYPE_CHECKING:
-    from .compare import Points
+
+class Points(NamedTuple):
+    """A training at updates that are evenly spread over the logarithm of their number."""
+
+    updates: list[int]
+    seconds: list[float]
+    losses: list[float]  # means since the point before
 
 
 def draw(

@@ -1,7 +1,7 @@
 """The subcommand `explode`: gradients that vanish and explode, and what cannot be learnt with them."""
 
 import argparse
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -37,14 +37,6 @@ Ctrl-C ends early; both files are written with what is there.
 """
 
 
-class Found(NamedTuple):
-    """What was measured so far."""
-
-    powers: dict[float, dict[str, np.ndarray]]  # by w: "one unit" and "orthogonal", (T + 1,)
-    networks: dict[str, networks.Curve]
-    recall: dict[str, dict[int, np.ndarray]]  # by network and distance: (seeds,) accuracies
-
-
 def add(subparsers: Subparsers) -> None:
     """Its parser."""
     parser = add_parser(
@@ -74,7 +66,7 @@ def add(subparsers: Subparsers) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Measure, print, draw; the exit status."""
     folder = _run.prepare_folder(arguments.out, [PICTURE, RESULTS], arguments.overwrite)
-    found = Found({}, {}, {})
+    found = pictures.Found({}, {}, {})
     try:
         _measure(arguments, found)
         status = 0
@@ -88,7 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
     return status
 
 
-def _measure(arguments: argparse.Namespace, found: Found) -> None:
+def _measure(arguments: argparse.Namespace, found: pictures.Found) -> None:
     """Fill in what is found, and tell it."""
     for factor in powers.FACTORS:
         found.powers[factor] = _powers(factor, arguments.seed)
@@ -127,7 +119,7 @@ def _per_step(curve: networks.Curve) -> float:
     return float((curve.norms[0] / curve.norms[-2]) ** (1 / steps)) if steps > 0 else float("nan")
 
 
-def _as_json(found: Found) -> dict[str, Any]:
+def _as_json(found: pictures.Found) -> dict[str, Any]:
     return {
         "powers": {
             str(factor): {"steps": powers.STEPS, "expected": factor**powers.STEPS, "norms_from_h_0": _lists(curves)}

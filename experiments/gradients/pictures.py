@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pathlib
-from typing import TYPE_CHECKING, Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,8 +12,14 @@ from matplotlib.ticker import NullFormatter, PercentFormatter
 
 from . import networks, powers, recall
 
-if TYPE_CHECKING:
-    from .explode import Found
+
+class Found(NamedTuple):
+    """What was measured so far."""
+
+    powers: dict[float, dict[str, np.ndarray]]  # by w: "one unit" and "orthogonal", (T + 1,)
+    networks: dict[str, networks.Curve]
+    recall: dict[str, dict[int, np.ndarray]]  # by network and distance: (seeds,) accuracies
+
 
 COLORS = ("#c8102e", "#1f6fb4", "#2e8b57", "#e08214", "#7b4fa3")
 
