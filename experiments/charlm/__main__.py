@@ -10,7 +10,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 from tqdm import tqdm
 
 from jaxrnn import training
@@ -20,10 +19,11 @@ from . import corpus as corpora
 from . import pictures
 from .evaluate import figures, read
 from .gradient import BPTT, canonical
-from .model import CELLS
+from .model import CELLS, CharModel
 from .sampling import sample
 from .train import PRESETS, Config, load, train
 
+KIND = "charlm"
 LEARNING, SUMMARY, HEAT_MAP, EVALUATION = "learning.png", "summary.json", "heatmap.png", "eval.json"
 RUN = ("metrics.jsonl", "checkpoints", LEARNING, SUMMARY, HEAT_MAP, EVALUATION)
 SHOWN = 1500  # characters of the heat map
@@ -56,8 +56,8 @@ files in DIR:
 rtrl, snap and uoro unroll nothing; with --length 1 the parameters change at every character. All but bptt read one-hot
 characters (--embedding 0) without dropout.
 
-Ctrl-C ends the run after a checkpoint. A run that was stopped or killed goes on when its command is given again with
---resume, to the same parameters and metrics, bit for bit, as if nothing had happened.
+Ctrl-C or SIGTERM ends the run after a checkpoint. A run that was stopped or killed goes on when its command is given
+again with --resume, to the same parameters and metrics, bit for bit, as if nothing had happened.
 
 With --mesh data=N each step's batch is spread over N devices. For several processes, on one machine or many that share
 DIR, start the same command in each with --coordinator HOST:PORT --processes N --process-id 0 ... N-1; under a cluster
@@ -150,7 +150,7 @@ def _option(group: Any, name: str, kind: Any, metavar: str, what: str) -> None:
 def _add_sample(commands: Any) -> None:
     parser = commands.add_parser("sample", help="let a trained model write", description="Let a trained model write.")
     parser.set_defaults(command=_sample)
-    _add_folder(parser, "--run", "folder of a trained run")
+    _add_run(parser)
     parser.add_argument("--prime", default="\n", metavar="TEXT", help="what the text begins with (a line break)")
     parser.add_argument("--length", type=_run.positive, default=500, metavar="N", help="characters to write (500)")
     parser.add_argument("--temperature", type=_non_negative, default=0.8, help="0 takes the likeliest (0.8)")
@@ -169,14 +169,23 @@ def _add_eval(commands: Any) -> None:
         f"written to {EVALUATION}; and {HEAT_MAP}, its beginning coloured by loss and by what a unit holds.",
     )
     parser.set_defaults(command=_eval)
-    _add_folder(parser, "--run", "folder of a trained run")
+    _add_run(parser)
     parser.add_argument("--text", metavar="PATH", help="another text, all of it (default: the run's own)")
     parser.add_argument("--part", choices=corpora.PARTS, help="of the run's own text (default: validation)")
     parser.add_argument("--unit", type=_run.natural, metavar="U", help="the unit to draw (default: a persistent one)")
+    parser.add_argument(
+        "--out", type=_run.folder_name, metavar="DIR", help="folder for the files (default: that of the run)"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace an earlier evaluation's files")
+
+
+def _add_run(parser: Any) -> None:
+    _add_folder(parser, "--run", "folder of a trained run")
+    parser.add_argument("--best", action="store_true", help="its parameters of the least validation loss, not the last")
 
 
 def _add_folder(parser: Any, name: str, what: str) -> None:
-    parser.add_argument(name, default="runs/charlm", metavar="DIR", help=f"{what} (runs/charlm)")
+    parser.add_argument(name, type=_run.folder_name, default="runs/charlm", metavar="DIR", help=f"{what} (runs/charlm)")
 
 
 def _train(arguments: argparse.Namespace) -> int:
@@ -194,9 +203,9 @@ def _train(arguments: argparse.Namespace) -> int:
     text = given.get("text")
     corpus = corpora.make_corpus(corpora.read_text(text), config.split)
     described = {
+        "experiment": KIND,
         **dataclasses.asdict(config),
         "vocabulary": corpus.vocabulary,
-        "text": text,
         "text_sha256": corpus.digest,
     }
     folder = training.RunFolder(
@@ -205,12 +214,18 @@ def _train(arguments: argparse.Namespace) -> int:
         every=given.get("checkpoint_every", 500),
         keep=given.get("keep", 2),
         resume=given.get("resume", False),
+        notes={"text": text},
     )
+    with _run.output_folder(arguments.out, RUN, given.get("overwrite", False), given.get("resume", False)):
+        if folder.resume and folder.checkpoints.exists() and any(folder.checkpoints.iterdir()):
+            _check_kind(folder)
+        return _train_in(folder, config, corpus, mesh, given.get("watch"))
+
+
+def _train_in(
+    folder: training.RunFolder, config: Config, corpus: corpora.Corpus, mesh: Any, watched: int | None
+) -> int:
     first = jax.process_index() == 0
-    if first and given.get("overwrite"):
-        _run.prepare_folder(arguments.out, RUN, overwrite=True)
-    multihost_utils.sync_global_devices("output folder ready")
-    watched = given.get("watch")
 
     def on_chunk(rows: list[dict[str, Any]], state: training.TrainState) -> None:
         if watched and rows[-1]["step"] % config.evaluate_every == 0:
@@ -222,8 +237,8 @@ def _train(arguments: argparse.Namespace) -> int:
     began = time.perf_counter()
     result = train(config, corpus, folder, mesh, on_chunk)
     if first:
-        _report(pathlib.Path(arguments.out), described, result, time.perf_counter() - began)
-    return _run.INTERRUPTED if result.ended == "interrupted" else 0
+        _report(folder, result, time.perf_counter() - began)
+    return _run.STATUS.get(result.ended, 0)
 
 
 def _one_hot(config: Config, given: dict[str, Any]) -> Config:
@@ -261,11 +276,18 @@ def _initialize(*cluster: Any) -> None:
         raise _run.UserError(f"cannot find the other processes: {str(error).splitlines()[0]}") from error
 
 
-def _report(folder: pathlib.Path, described: dict[str, Any], result: training.Result, seconds: float) -> None:
-    last = result.history[-1]
+def _report(run: training.RunFolder, result: training.Result, seconds: float) -> None:
+    folder, described, last = pathlib.Path(run.path), run.config, result.history[-1]
     evaluation = result.evaluations[-1] if result.evaluations else {}
-    summary = {"config": described, "ended": result.ended, "last_step": last, "last_evaluation": evaluation}
-    _run.write_json(folder / SUMMARY, {**summary, "seconds": seconds})
+    summary = {
+        "config": described | run.notes,
+        "ended": result.ended,
+        "last_step": last,
+        "last_evaluation": evaluation,
+        "best_step": result.best and result.best.step,
+        "seconds": seconds,
+    }
+    _run.write_json(folder / SUMMARY, summary)
     with _run.replacing(folder / LEARNING) as path:
         title = f"{described['cell']}, {described['layers']} x {described['hidden']} units, seed {described['seed']}"
         pictures.draw_learning(path, f"charlm: {title}", result.history, result.evaluations)
@@ -277,11 +299,11 @@ def _report(folder: pathlib.Path, described: dict[str, Any], result: training.Re
 
 
 def _sample(arguments: argparse.Namespace) -> int:
-    model, params, config, _ = _load(arguments.run)
+    model, params, run = _load(arguments)
     drawn = sample(
         model,
         params,
-        config["vocabulary"],
+        run.saved_config()["vocabulary"],
         arguments.prime,
         arguments.length,
         temperature=arguments.temperature,
@@ -299,18 +321,13 @@ def _sample(arguments: argparse.Namespace) -> int:
 def _eval(arguments: argparse.Namespace) -> int:
     if arguments.text and arguments.part:
         raise _run.UserError("--part is of the run's own text; with --text all of that text is read")
-    model, params, config, folder = _load(arguments.run)
+    model, params, run = _load(arguments)
     if arguments.unit is not None and arguments.unit >= model.hidden_size:
         raise _run.UserError(f"--unit must lie in [0, {model.hidden_size}), got {arguments.unit}")
-    text = corpora.read_text(arguments.text or config["text"])
-    corpus = corpora.make_corpus(text, config["split"], config["vocabulary"])
-    part = arguments.part or "validation"
-    if not arguments.text and corpus.digest != config["text_sha256"]:
-        raise _run.UserError(f"{config['text'] or 'the standard library'} is not the text that the run was trained on")
-    ids = corpus.ids if arguments.text else corpus.part(part)
-    what = arguments.text or f"{part} part"
-    if len(ids) < 2:
-        raise _run.UserError(f"the {what} has {len(ids)} characters, expected at least 2")
+    folder = pathlib.Path(arguments.out or arguments.run)
+    _run.check_absent(folder, (EVALUATION, HEAT_MAP), arguments.overwrite)
+    folder.mkdir(parents=True, exist_ok=True)
+    corpus, what, ids = _text_to_read(arguments, run)
     losses = read(model, params, ids)
     result = {"of": what, "characters": len(losses), **figures(float(losses.mean()))}
     _run.write_json(folder / EVALUATION, result)
@@ -326,12 +343,34 @@ def _eval(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _load(path: str) -> tuple[Any, Any, dict[str, Any], pathlib.Path]:
-    folder = training.RunFolder(path)
-    saved = folder.saved_config()
+def _text_to_read(arguments: argparse.Namespace, run: training.RunFolder) -> tuple[corpora.Corpus, str, np.ndarray]:
+    """The corpus, and of it what is read: its name and its ids."""
+    config, path = run.saved_config(), arguments.text or run.saved_notes()["text"]
+    corpus = corpora.make_corpus(corpora.read_text(path), config["split"], config["vocabulary"])
+    if not arguments.text and corpus.digest != config["text_sha256"]:
+        raise _run.UserError(f"{path or 'the standard library'} is not the text that the run was trained on")
+    part = arguments.part or "validation"
+    what, ids = (arguments.text, corpus.ids) if arguments.text else (f"{part} part", corpus.part(part))
+    if len(ids) < 2:
+        raise _run.UserError(f"the {what} has {len(ids)} characters, expected at least 2")
+    return corpus, what, ids
+
+
+def _load(arguments: argparse.Namespace) -> tuple[CharModel, Any, training.RunFolder]:
+    """The model and its parameters, the last or the best."""
+    run = training.RunFolder(arguments.run)
+    saved = run.saved_config()
+    _check_kind(run)
     names = {field.name for field in dataclasses.fields(Config)}
     config = Config(**{name: value for name, value in saved.items() if name in names})
-    return *load(config, saved["vocabulary"], folder), saved, pathlib.Path(path)
+    return *load(config, saved["vocabulary"], run, best=arguments.best), run
+
+
+def _check_kind(run: training.RunFolder) -> None:
+    """A run that is there is one of ours."""
+    kind = run.saved_config().get("experiment", "another program")
+    if kind != KIND:
+        raise _run.UserError(f"{run.path} holds a run of {kind}, expected one of {KIND}")
 
 
 def _prime(corpus: corpora.Corpus) -> str:

@@ -111,7 +111,9 @@ def train(
         accumulate=config.accumulate,
         mesh=mesh,
         folder=folder,
-        evaluation=training.Evaluation(evaluate, config.evaluate_every, stop) if evaluates else None,
+        evaluation=training.Evaluation(evaluate, config.evaluate_every, stop, best="validation_loss")
+        if evaluates
+        else None,
         on_chunk=on_chunk,
     )
 
@@ -125,9 +127,11 @@ def loss(model: CharModel, params: Any, state: Any, batch: dict[str, Array], key
     return cross_entropy(logits, ids[1:]).mean(), (state, {})
 
 
-def load(config: Config, vocabulary: str, folder: training.RunFolder) -> tuple[CharModel, Any]:
-    """The model and the parameters of the newest checkpoint."""
+def load(config: Config, vocabulary: str, folder: training.RunFolder, *, best: bool = False) -> tuple[CharModel, Any]:
+    """The model and the parameters of the newest checkpoint, its last or its best."""
     model = config.model(vocabulary)
+    if best:
+        return model, folder.load_best(jax.eval_shape(model.init, jax.random.key(0))).params
 
     def initial() -> training.TrainState:
         params = model.init(jax.random.key(0))

@@ -39,7 +39,7 @@ files in DIR:
   FORM-CELL/metrics.jsonl loss, norm of the gradient and batch accuracy of each step, test accuracy of each epoch
   FORM-CELL/checkpoints   the trained parameters, for jaxrnn.training.RunFolder
 
-Ctrl-C ends the training early; all of the files are written for the epochs done so far.
+Ctrl-C or SIGTERM ends the training early; all of the files are written for the epochs done so far.
 """
 
 
@@ -65,28 +65,33 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _experiment(arguments: argparse.Namespace) -> int:
-    folder = _run.prepare_folder(arguments.out, FILES, arguments.overwrite)
     forms = FORMS if arguments.form == "all" else [arguments.form]
     cells = CELLS if arguments.cell == "all" else [arguments.cell]
-    runs: dict[tuple[str, str], Run] = {}
-    for form, cell in itertools.product(forms, cells):
-        run = runs[form, cell] = _train(form, cell, arguments, folder)
-        print(f"{form}, {cell}: {_report(run)}", flush=True)
-        if run.ended == "interrupted":
-            break
-    with _run.replacing(folder / PICTURE) as path:
-        pictures.draw(path, f"8x8 digits, {arguments.hidden} hidden units, seed {arguments.seed}", runs)
+    with _run.output_folder(arguments.out, FILES, arguments.overwrite) as folder:
+        runs: dict[tuple[str, str], Run] = {}
+        for form, cell in itertools.product(forms, cells):
+            run = runs[form, cell] = _train(form, cell, arguments, folder)
+            print(f"{form}, {cell}: {_report(run)}", flush=True)
+            if run.ended in _run.STATUS:
+                break
+        _write(folder, arguments, runs)
+    return max(_run.STATUS.get(run.ended, 0) for run in runs.values())
+
+
+def _write(folder: pathlib.Path, arguments: argparse.Namespace, runs: dict[tuple[str, str], Run]) -> None:
     outcomes = {f"{form}-{cell}": _outcome(run) for (form, cell), run in runs.items()}
     _run.write_json(folder / SUMMARY, {"arguments": vars(arguments), "runs": outcomes})
+    with _run.replacing(folder / PICTURE) as path:
+        pictures.draw(path, f"8x8 digits, {arguments.hidden} hidden units, seed {arguments.seed}", runs)
     print(f"\n{folder}: {', '.join([PICTURE, SUMMARY, *(f'{name}/' for name in outcomes)])}")
-    return 0 if all(run.ended == "finished" for run in runs.values()) else _run.INTERRUPTED
 
 
 def _train(form: str, cell: str, arguments: argparse.Namespace, folder: pathlib.Path) -> Run:
     name = f"{form}-{cell}"
     model = Classifier(cell, FORMS[form][1], arguments.hidden)
     with _run.one_of_several(name):
-        return train(model, load(form), arguments.epochs, arguments.seed, training.RunFolder(folder / name))
+        run = training.RunFolder(folder / name, {"experiment": "digits"})
+        return train(model, load(form), arguments.epochs, arguments.seed, run)
 
 
 def _report(run: Run) -> str:

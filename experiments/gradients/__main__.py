@@ -1,5 +1,6 @@
 """The command line: `python -m experiments.gradients`."""
 
+import argparse
 import sys
 from collections.abc import Sequence
 
@@ -29,7 +30,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     for command in COMMANDS.values():
         command.add(subparsers)
     arguments = parser.parse_args(argv)
-    return _run.exit_status(f"gradients {arguments.command}", lambda: COMMANDS[arguments.command].run(arguments))
+    return _run.exit_status(f"gradients {arguments.command}", lambda: _do(COMMANDS[arguments.command], arguments))
+
+
+def _do(command: Command, arguments: argparse.Namespace) -> int:
+    with _run.output_folder(arguments.out, command.FILES, arguments.overwrite) as folder:
+        return command.run(arguments, folder)
 
 
 if __name__ == "__main__":

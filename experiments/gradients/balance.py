@@ -22,6 +22,7 @@ from .command import Subparsers, add_parser
 
 PICTURE = "balance.png"
 RESULTS = "balance.json"
+FILES = (PICTURE, RESULTS)
 UNITS = 23
 POSITIVE = 10
 NEGATIVE = UNITS - POSITIVE
@@ -144,8 +145,7 @@ def _descend(learner: gradients.Learner, steps: int, rate: float, keys: Array) -
         )
     except training.NonFiniteLossError as error:
         result = error.result
-    if result.ended == "interrupted":
-        raise KeyboardInterrupt
+    _run.raise_if_asked(result.ended)
     losses, found = (np.full((len(keys), steps), np.inf) for _ in range(2))
     for array, name in ((losses, "losses"), (found, "gradient")):
         rows = np.array([row[name] for row in result.history]).reshape(-1, len(keys))
@@ -191,9 +191,8 @@ def _rate(text: str) -> float:
     return value
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace, folder: pathlib.Path) -> int:
     """Learn by every method; the exit status."""
-    folder = _run.prepare_folder(arguments.out, [PICTURE, RESULTS], arguments.overwrite)
     keys = jax.random.split(jax.random.key(arguments.seed), arguments.keys)
     exact = -TARGET * influence()  # (h¹ - target) dh¹/dθ at h = 0
     print(f"exact gradient at θ = 0: {exact:+.2f}; learnt, θ is {TARGET / influence():.4f} and the loss 0")
@@ -219,7 +218,7 @@ def _report(name: str, learnt: Learnt, exact: float) -> str:
 
 
 def _results(arguments: argparse.Namespace, exact: float, learnt: dict[str, Learnt]) -> dict[str, Any]:
-    """What the JSON file holds; None stands for what is not finite."""
+    """What the JSON file holds."""
     shown = np.unique(np.linspace(0, arguments.steps - 1, 200).astype(int))
     return {
         "arguments": {name: value for name, value in vars(arguments).items() if not callable(value)},
@@ -230,16 +229,12 @@ def _results(arguments: argparse.Namespace, exact: float, learnt: dict[str, Lear
             name: {
                 "gradient": found.gradient,
                 "gradient_standard_error": found.standard_error,
-                "theta": _finite(found.theta),
-                "losses": [_finite(losses) for losses in found.losses[:, shown]],
+                "theta": found.theta,
+                "losses": found.losses[:, shown].tolist(),
             }
             for name, found in learnt.items()
         },
     }
-
-
-def _finite(values: Any) -> list[float | None]:
-    return [float(value) if np.isfinite(value) else None for value in values]
 
 
 def draw(path: pathlib.Path, learnt: dict[str, Learnt], exact: float) -> None:

@@ -1,6 +1,8 @@
 """What every subcommand is: a module with `add`, which makes its parser, and `run`, which gives the exit status."""
 
 import argparse
+import pathlib
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from .. import _run
@@ -12,11 +14,16 @@ Subparsers = Any
 class Command(Protocol):
     """A subcommand's module."""
 
+    @property
+    def FILES(self) -> Sequence[str]:  # noqa: N802, a constant
+        """The names of what it leaves."""
+        ...
+
     def add(self, subparsers: Subparsers) -> None:
         """Add its parser, under the name in `__main__.COMMANDS`."""
         ...
 
-    def run(self, arguments: argparse.Namespace) -> int:
+    def run(self, arguments: argparse.Namespace, folder: pathlib.Path) -> int:
         """Do it; the exit status."""
         ...
 

@@ -31,6 +31,7 @@ CHUNK = 10  # updates a compiled call
 POINTS = 60  # of a curve, at most
 
 PICTURE, QUALITY, RESULTS = "compare.png", "quality.png", "compare.json"
+FILES = (PICTURE, QUALITY, RESULTS)
 
 ALGORITHMS: dict[str, Callable[..., gradients.Gradient]] = {
     "bptt": gradients.bptt,
@@ -102,9 +103,8 @@ def add(subparsers: Subparsers) -> None:
     parser.add_argument("--seed", type=_run.seed, default=0, metavar="S", help="of all that is random (default: 0)")
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace, folder: pathlib.Path) -> int:
     """Measure, print, draw; the exit status."""
-    folder = _run.prepare_folder(arguments.out, [PICTURE, QUALITY, RESULTS], arguments.overwrite)
     key = jax.random.key(arguments.seed)
     problem, params, state = _network(arguments, jax.random.fold_in(key, 0))
     data = jax.random.fold_in(key, 2)
@@ -117,9 +117,9 @@ def run(arguments: argparse.Namespace) -> int:
         for name in tqdm(ALGORITHMS if arguments.seconds else (), disable=None, leave=False):
             curves[name] = Curve([], [])
             trainer(name).learn(params, curves[name])
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         print("interrupted")
-        status = _run.INTERRUPTED
+        status = _run.status_of(error)
     _tell(curves)
     _write(folder, arguments, report, curves)
     return status
@@ -177,8 +177,7 @@ class _Trainer:
             curve.seconds.extend(row["seconds"] for row in rows)
             return curve.seconds[-1] >= self.arguments.seconds
 
-        if self._fit(params, UPDATES, note).ended == "interrupted":
-            raise KeyboardInterrupt
+        _run.raise_if_asked(self._fit(params, UPDATES, note).ended)
 
     def _fit(self, params: Any, steps: int, on_chunk: training.OnChunk | None = None) -> training.Result:
         gradient = training.over_sequences(self.problem, ALGORITHMS[self.name])
@@ -211,18 +210,18 @@ def _tell(curves: dict[str, Curve]) -> None:
 def _write(
     folder: pathlib.Path, arguments: argparse.Namespace, report: gradients.Comparison, curves: dict[str, Curve]
 ) -> None:
+    points = {name: curve.points() for name, curve in curves.items() if curve.losses}
+    learning = {name: curve._asdict() for name, curve in points.items()}
+    measured = _run.rounded({"quality": _without_none(report.to_dict()), "learning": learning})
+    _run.write_json(folder / RESULTS, {"arguments": vars(arguments), **measured})
     with _run.replacing(folder / QUALITY) as path:
         report.plot().savefig(path, format="png", dpi=100)
     title = (
         f"{arguments.cell}, {arguments.hidden} units, echo over T={arguments.steps}, seed {arguments.seed}; "
         f"quality after {arguments.trained} updates"
     )
-    points = {name: curve.points() for name, curve in curves.items() if curve.losses}
     with _run.replacing(folder / PICTURE) as path:
         compare_picture.draw(path, title, report, points, [min(DELAYS.values()) ** 2])
-    learning = {name: curve._asdict() for name, curve in points.items()}
-    measured = _run.rounded({"quality": _without_none(report.to_dict()), "learning": learning})
-    _run.write_json(folder / RESULTS, {"arguments": vars(arguments), **measured})
     print(f"\n{folder}: {PICTURE}, {QUALITY}, {RESULTS}")
 
 

@@ -29,6 +29,7 @@ from .command import Subparsers, add_parser
 
 PICTURE = "derive.png"
 RESULTS = "derive.json"
+FILES = (PICTURE, RESULTS)
 TOLERANCE = 1e-12  # of a gradient's largest element, in float64
 WIDTH = 120  # of what is printed
 PRINTED = 60  # numbers of all steps' matrices: where there are more, they are in the JSON alone
@@ -104,17 +105,16 @@ def add(subparsers: Subparsers) -> None:
     sizes.add_argument("--seed", type=_run.seed, default=0, metavar="S", help="of all numbers (default: 0)")
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace, folder: pathlib.Path) -> int:
     """Derive, print, draw; the exit status."""
-    folder = _run.prepare_folder(arguments.out, [PICTURE, RESULTS], arguments.overwrite)
     weights, xs, targets = make_problem(arguments)
     found = {loss: derive(loss, weights, xs, targets) for loss in LOSSES}
-    with _run.replacing(folder / PICTURE) as path:
-        _draw(path, found)
     _run.write_json(
         folder / RESULTS,
         {"arguments": vars(arguments), "losses": {loss: _as_json(derivation) for loss, derivation in found.items()}},
     )
+    with _run.replacing(folder / PICTURE) as path:
+        _draw(path, found)
     for loss, derivation in found.items():
         print(_report(loss, derivation))
     print(f"{folder}: {PICTURE}, {RESULTS}")

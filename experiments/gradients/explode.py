@@ -1,6 +1,7 @@
 """The subcommand `explode`: gradients that vanish and explode, and what cannot be learnt with them."""
 
 import argparse
+import pathlib
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from .command import Subparsers, add_parser
 
 PICTURE = "explode.png"
 RESULTS = "explode.json"
+FILES = (PICTURE, RESULTS)
 
 CHANCE = f"{1 / recall.LABELS:.0%}"
 
@@ -63,19 +65,18 @@ def add(subparsers: Subparsers) -> None:
     parser.add_argument("--seed", type=_run.seed, default=0, metavar="S", help="of all that is random (default: 0)")
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace, folder: pathlib.Path) -> int:
     """Measure, print, draw; the exit status."""
-    folder = _run.prepare_folder(arguments.out, [PICTURE, RESULTS], arguments.overwrite)
     found = pictures.Found({}, {}, {})
     try:
         _measure(arguments, found)
         status = 0
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         print("\ninterrupted")
-        status = _run.INTERRUPTED
+        status = _run.status_of(error)
+    _run.write_json(folder / RESULTS, {"arguments": vars(arguments), **_as_json(found)})
     with _run.replacing(folder / PICTURE) as path:
         pictures.draw(path, found)
-    _run.write_json(folder / RESULTS, {"arguments": vars(arguments), **_as_json(found)})
     print(f"\n{folder}: {PICTURE}, {RESULTS}")
     return status
 

@@ -1,7 +1,6 @@
 """`python -m experiments.gradients longterm`: which networks learn what lies far back."""
 
 import argparse
-import contextlib
 import functools
 import itertools
 import multiprocessing
@@ -13,7 +12,6 @@ import time
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 from tqdm import tqdm
 
 from .. import _run
@@ -24,6 +22,7 @@ from .longterm_training import CELLS, HELD_OUT, LEARNING_RATES, MAX_NORM, Recipe
 
 PICTURE = "longterm.png"
 RESULTS = "longterm.json"
+FILES = (PICTURE, RESULTS)
 CHECK_EVERY = 100  # steps
 
 
@@ -107,22 +106,24 @@ def _length(text: str) -> int:
     return value
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace, folder: pathlib.Path) -> int:
     """Train all settings; the exit status."""
     sizes = FULL if arguments.full else DEFAULT
     recipe = _recipe(arguments, sizes)
     groups = _groups(arguments, sizes)
-    folder = _run.prepare_folder(arguments.out, [PICTURE, RESULTS], arguments.overwrite)
-    records = _measure(groups, recipe, arguments, folder / RESULTS)
+    records: list[dict[str, Any]] = []
+    status = 0
+    try:
+        _measure(groups, recipe, arguments, folder / RESULTS, records)
+    except KeyboardInterrupt as error:
+        status = _run.status_of(error)
     if records:
         with _run.replacing(folder / PICTURE) as path:
             longterm_pictures.draw(path, _title(arguments, recipe), records)
         print(f"\n{folder}: {PICTURE}, {RESULTS}")
-    total = sum(map(len, groups))
-    if len(records) < total:
-        print(f"interrupted after {len(records)} of {total} runs")
-        return _run.INTERRUPTED
-    return 0
+    if status:
+        print(f"interrupted after {len(records)} of {sum(map(len, groups))} runs")
+    return status
 
 
 def _recipe(arguments: argparse.Namespace, sizes: Sizes) -> Recipe:
@@ -152,10 +153,14 @@ def _title(arguments: argparse.Namespace, recipe: Recipe) -> str:
 
 
 def _measure(
-    groups: list[list[Setting]], recipe: Recipe, arguments: argparse.Namespace, path: pathlib.Path
-) -> list[dict[str, Any]]:
+    groups: list[list[Setting]],
+    recipe: Recipe,
+    arguments: argparse.Namespace,
+    path: pathlib.Path,
+    records: list[dict[str, Any]],
+) -> None:
     """Train the groups, as many at a time as there are cores; each is told and written down when it is done."""
-    start, records = time.perf_counter(), []
+    start = time.perf_counter()
     head = {
         "arguments": {name: value for name, value in vars(arguments).items() if not callable(value)},
         "recipe": recipe._asdict(),
@@ -167,7 +172,6 @@ def _measure(
     with (
         tqdm(total=sum(map(len, groups)), unit="run", disable=None, dynamic_ncols=True, leave=False) as bar,
         multiprocessing.get_context("spawn").Pool(min(_cores(), len(groups)), _prepare_worker) as pool,
-        contextlib.suppress(KeyboardInterrupt),
     ):
         for found in pool.imap(train_group, groups):
             records += found
@@ -175,7 +179,6 @@ def _measure(
             _run.write_json(path, {**head, **measured})
             tqdm.write("\n".join(map(_row, found)))
             bar.update(len(found))
-    return records
 
 
 def _cores() -> int:
@@ -208,7 +211,7 @@ def _outcome(outcome: Run) -> dict[str, Any]:
         "median_steps": statistics.median(steps) if steps else None,
         "solved_after": outcome.solved_after,
         "steps": outcome.steps,
-        "last_errors": [value if np.isfinite(value) else None for value in outcome.errors[-1]],
+        "last_errors": outcome.errors[-1],
     }
 
 

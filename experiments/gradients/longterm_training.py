@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import sys
 from typing import Any, NamedTuple
 
 import jax
@@ -14,7 +15,7 @@ from jax.typing import ArrayLike
 import jaxrnn as jr
 from jaxrnn import training
 
-from .. import _ensemble
+from .. import _ensemble, _run
 from .longterm_tasks import TASKS, Task
 from .networks import CELLS
 
@@ -149,7 +150,7 @@ def train(setting: Setting, recipe: Recipe, keys: Array) -> Run:
         errors.append(np.asarray(_errors(network, setting.length, state.params, key_check, state.step)).tolist())
         return None not in _solved_after(errors, network.task.threshold, recipe.check_every)
 
-    training.fit(
+    result = training.fit(
         _ensemble.gradient(Gradient(network, setting.length, recipe.batch)),
         _initial(network, setting.length, setting.orthogonal, key_init),
         OPTIMIZERS[setting.cell],
@@ -159,6 +160,8 @@ def train(setting: Setting, recipe: Recipe, keys: Array) -> Run:
         on_chunk=check,
         progress=False,
     )
+    if result.ended in _run.STATUS:
+        sys.exit()  # a worker whose command has ended
     solved = _solved_after(errors, network.task.threshold, recipe.check_every)
     return Run(solved, errors, len(errors) * recipe.check_every)
 

@@ -14,7 +14,7 @@ from jax import Array
 import jaxrnn as jr
 from jaxrnn import training
 
-from .. import _ensemble
+from .. import _ensemble, _run
 
 LABELS, DISTRACTORS = 4, 4  # tokens of each kind
 HIDDEN = 32
@@ -119,8 +119,7 @@ def accuracies(name: str, distance: int, longest: int, steps: int, networks: int
         steps,
         progress=False,
     )
-    if result.ended == "interrupted":
-        raise KeyboardInterrupt
+    _run.raise_if_asked(result.ended)
     return np.asarray(_test(cell, longest, distance, result.state.params, keys[2]))
 
 

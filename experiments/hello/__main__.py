@@ -41,7 +41,7 @@ files in DIR:
   FORM/metrics.jsonl     a line an epoch: loss, norm of the gradient, the predicted characters' places in the vocabulary
   FORM/checkpoints       the trained parameters, for jaxrnn.training.RunFolder
 
-Ctrl-C ends the training early; all of the files are written for the epochs done so far.
+Ctrl-C or SIGTERM ends the training early; all of the files are written for the epochs done so far.
 """
 
 
@@ -68,19 +68,23 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def _experiment(arguments: argparse.Namespace) -> int:
     words = check_words(arguments.source, arguments.target)
-    folder = _run.prepare_folder(arguments.out, FILES, arguments.overwrite)
-    runs: dict[str, Run] = {}
-    for form in FORMS if arguments.form == "all" else [arguments.form]:
-        runs[form] = _train(form, words, arguments, folder)
-        if runs[form].ended == "interrupted":
-            break
-    with _run.replacing(folder / PICTURE) as path:
-        pictures.draw(path, words, runs, arguments.seed)
+    with _run.output_folder(arguments.out, FILES, arguments.overwrite) as folder:
+        runs: dict[str, Run] = {}
+        for form in FORMS if arguments.form == "all" else [arguments.form]:
+            runs[form] = _train(form, words, arguments, folder)
+            if runs[form].ended in _run.STATUS:
+                break
+        _write(folder, words, arguments, runs)
+    return max(_run.STATUS.get(run.ended, 0) for run in runs.values())
+
+
+def _write(folder: pathlib.Path, words: Words, arguments: argparse.Namespace, runs: dict[str, Run]) -> None:
     forms = {form: _outcome(words, run) for form, run in runs.items()}
     _run.write_json(folder / SUMMARY, {"arguments": vars(arguments), "vocabulary": words.vocabulary, "forms": forms})
+    with _run.replacing(folder / PICTURE) as path:
+        pictures.draw(path, words, runs, arguments.seed)
     _report(words, forms)
     print(f"\n{folder}: {', '.join([PICTURE, SUMMARY, *(f'{form}/' for form in runs)])}")
-    return 0 if all(run.ended == "finished" for run in runs.values()) else _run.INTERRUPTED
 
 
 def _train(form: str, words: Words, arguments: argparse.Namespace, folder: pathlib.Path) -> Run:
@@ -93,7 +97,14 @@ def _train(form: str, words: Words, arguments: argparse.Namespace, folder: pathl
 
     print(f"{form}:")
     with _run.one_of_several(form):
-        return train(form, words, arguments.epochs, arguments.seed, training.RunFolder(folder / form), say)
+        return train(
+            form,
+            words,
+            arguments.epochs,
+            arguments.seed,
+            training.RunFolder(folder / form, {"experiment": "hello"}),
+            say,
+        )
 
 
 def _outcome(words: Words, run: Run) -> dict[str, Any]:

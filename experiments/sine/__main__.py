@@ -1,11 +1,12 @@
 """The command line: `python -m experiments.sine`."""
 
 import argparse
+import functools
 import hashlib
 import pathlib
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -50,7 +51,7 @@ files in DIR:
   {"":19} with several seeds they are the first axis
   {STATE:19} the state that training left, h_n (layers, H) and an LSTM's c_n
 
-Ctrl-C ends the training early; all of the files are written for the steps done so far. A run that was stopped or killed
+Ctrl-C or SIGTERM ends the training early; all of the files are written for the steps done so far. A run that was stopped or killed
 goes on when its command is given again with --resume, and ends as if nothing had happened.
 """
 
@@ -100,7 +101,11 @@ def _experiment(arguments: argparse.Namespace) -> int:
         columns = tuple(name.strip() for name in arguments.column.split(","))
         series = read_series(arguments.csv, columns, arguments.horizon)
     windows = sine_windows() if series is None else series_windows(series)
-    folder = _run.prepare_folder(arguments.out, FILES, arguments.overwrite, keep=arguments.resume)
+    with _run.output_folder(arguments.out, FILES, arguments.overwrite, arguments.resume) as folder:
+        return _train(folder, arguments, windows, series)
+
+
+def _train(folder: pathlib.Path, arguments: argparse.Namespace, windows: Windows, series: Series | None) -> int:
     model = Forecaster(arguments.cell, arguments.hidden, arguments.layers, windows.data.shape[-1])
     seeds = range(arguments.seed, arguments.seed + arguments.seeds)
     trained = train(model, windows, seeds, arguments.steps, _run_folder(folder, arguments, series))
@@ -108,21 +113,31 @@ def _experiment(arguments: argparse.Namespace) -> int:
         raise _run.RunError(f"{trained.diverged}, before there was anything to keep")
     for name, forecasters in trained.recipes.items():
         _save_arrays(folder / name, forecasters)
-    picture, title = folder / PICTURE, _title(model, seeds)
+    title = _title(model, seeds)
     if series is None:
-        errors, table = _report_waves(picture, title, model, trained, windows)
+        found = _of_waves(title, model, trained, windows)
     else:
-        errors, table = _report_series(picture, title, model, trained, series, arguments.horizon)
-    _save_summary(folder / SUMMARY, arguments, trained, errors)
-    print(f"{title}: {_progress(trained, arguments.steps)}\n\n{table}\n\n{folder}: {', '.join(sorted(FILES))}")
+        found = _of_series(title, model, trained, series, arguments.horizon)
+    _save_summary(folder / SUMMARY, arguments, trained, found.errors)
+    with _run.replacing(folder / PICTURE) as path:
+        found.draw(path)
+    print(f"{title}: {_progress(trained, arguments.steps)}\n\n{found.table}\n\n{folder}: {', '.join(sorted(FILES))}")
     if trained.diverged:
         raise _run.RunError(f"{trained.diverged}; the files hold the {trained.steps} steps before")
-    return _run.INTERRUPTED if trained.ended == "interrupted" else 0
+    return _run.STATUS.get(trained.ended, 0)
+
+
+class Report(NamedTuple):
+    """What became of a training."""
+
+    errors: dict[str, Any]  # for the summary file
+    table: str  # for the terminal
+    draw: Callable[[pathlib.Path], None]
 
 
 def _run_folder(folder: pathlib.Path, arguments: argparse.Namespace, series: Series | None) -> training.RunFolder:
     """Metrics and checkpoints; a run resumes with the arguments, and the series, that it began with."""
-    config = {
+    config = {"experiment": "sine"} | {
         name: getattr(arguments, name) for name in ("cell", "hidden", "layers", "steps", "seed", "seeds", "column")
     }
     if series is not None:
@@ -140,25 +155,19 @@ def _save_arrays(folder: pathlib.Path, forecasters: Forecasters) -> None:
             save_file({key: np.asarray(a[0] if len(a) == 1 else a) for key, a in arrays.items()}, path)
 
 
-def _report_waves(
-    picture: pathlib.Path, title: str, model: Forecaster, trained: Trained, windows: Windows
-) -> tuple[dict[str, Any], str]:
-    """Draw the picture; the errors for the summary file, and their table for the terminal."""
+def _of_waves(title: str, model: Forecaster, trained: Trained, windows: Windows) -> Report:
     results = {name: evaluate_waves(model, made.params, made.h, windows) for name, made in trained.recipes.items()}
-    with _run.replacing(picture) as path:
-        pictures.draw_waves(path, f"sine: {title}", results, trained.losses)
-    return _by_recipe(report.wave_errors, results, trained), report.wave_table(results)
+    draw = functools.partial(pictures.draw_waves, title=f"sine: {title}", results=results, losses=trained.losses)
+    return Report(_by_recipe(report.wave_errors, results, trained), report.wave_table(results), draw)
 
 
-def _report_series(
-    picture: pathlib.Path, title: str, model: Forecaster, trained: Trained, series: Series, horizon: int
-) -> tuple[dict[str, Any], str]:
-    """The same of a series."""
+def _of_series(title: str, model: Forecaster, trained: Trained, series: Series, horizon: int) -> Report:
     results = {name: evaluate_series(model, made.params, series, horizon) for name, made in trained.recipes.items()}
-    with _run.replacing(picture) as path:
-        pictures.draw_series(path, f"{', '.join(series.names)}: {title}", series, results, trained.losses)
+    title = f"{', '.join(series.names)}: {title}"
+    draw = functools.partial(pictures.draw_series, title=title, series=series, results=results, losses=trained.losses)
     facts = report.series_facts(series, next(iter(results.values())))
-    return facts | _by_recipe(report.series_errors, results, trained), report.series_table(series, results)
+    errors = facts | _by_recipe(report.series_errors, results, trained)
+    return Report(errors, report.series_table(series, results), draw)
 
 
 def _by_recipe(errors: Callable[[Any], dict[str, Any]], results: dict[str, Any], trained: Trained) -> dict[str, Any]:

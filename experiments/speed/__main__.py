@@ -101,7 +101,11 @@ def _several(group: Any, name: str, choices: Iterable[str], what: str, **options
 def _experiment(arguments: argparse.Namespace) -> int:
     earlier = compare.read(arguments.compare) if arguments.compare else None
     machine.select(arguments.device, arguments.dtype)
-    folder = _run.prepare_folder(arguments.out, [RESULTS, PICTURE], arguments.overwrite)
+    with _run.output_folder(arguments.out, [RESULTS, PICTURE], arguments.overwrite) as folder:
+        return _measure_and_tell(folder, arguments, earlier)
+
+
+def _measure_and_tell(folder: pathlib.Path, arguments: argparse.Namespace, earlier: Any) -> int:
     settings, missing = _settings(arguments)
     described = machine.describe(
         arguments.device, arguments.dtype, {name: peer.version for name, peer in settings.peers.items()}
@@ -113,7 +117,11 @@ def _experiment(arguments: argparse.Namespace) -> int:
     head = {"format": compare.FORMAT, "arguments": vars(arguments), "machine": described, "missing": missing}
     steps = [step for name in SECTIONS if name in arguments.sections for step in SECTIONS[name](settings)]
     results: Results = {part: [] for part in PARTS}
-    finished = _measure(steps, results, head, folder / RESULTS)
+    status = 0
+    try:
+        _measure(steps, results, head, folder / RESULTS)
+    except KeyboardInterrupt as error:
+        status = _run.status_of(error)
     if any(results.values()):
         print(f"\n{report.text(results)}")
     files = [RESULTS]
@@ -122,10 +130,9 @@ def _experiment(arguments: argparse.Namespace) -> int:
         with _run.replacing(folder / PICTURE) as path:
             pictures.draw(path, _title(described), results["grid"])
     print(f"\n{folder}: {', '.join(files)}")
-    if not finished:
+    if status:
         print(f"interrupted after {sum(map(len, results.values()))} of {len(steps)} measurements")
-        return _run.INTERRUPTED
-    return _compare(earlier, described, results) if earlier else 0
+    return status or (_compare(earlier, described, results) if earlier else 0)
 
 
 def _settings(arguments: argparse.Namespace) -> tuple[Settings, dict[str, str]]:
@@ -138,17 +145,13 @@ def _settings(arguments: argparse.Namespace) -> tuple[Settings, dict[str, str]]:
     return Settings(cells, found, arguments.device, arguments.dtype, arguments.quick, budget), missing
 
 
-def _measure(steps: list[Step], results: Results, head: dict[str, Any], path: pathlib.Path) -> bool:
-    """Fill in the results, writing them after each step; whether all was measured rather than interrupted."""
-    try:
-        with tqdm(steps, disable=None, dynamic_ncols=True, leave=False) as bar:
-            for step in bar:
-                bar.set_postfix_str(step.title)
-                results[step.part].append(step.measure())
-                _run.write_json(path, {**head, **_run.rounded({"results": results, "summary": summary(results)})})
-    except KeyboardInterrupt:
-        return False
-    return True
+def _measure(steps: list[Step], results: Results, head: dict[str, Any], path: pathlib.Path) -> None:
+    """Fill in the results, writing them after each step."""
+    with tqdm(steps, disable=None, dynamic_ncols=True, leave=False) as bar:
+        for step in bar:
+            bar.set_postfix_str(step.title)
+            results[step.part].append(step.measure())
+            _run.write_json(path, {**head, **_run.rounded({"results": results, "summary": summary(results)})})
 
 
 def _title(described: dict[str, Any]) -> str:

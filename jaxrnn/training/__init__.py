@@ -15,6 +15,7 @@
 
 from ._batches import Batches as Batches
 from ._batches import shuffled as shuffled
+from ._checkpoint import Best as Best
 from ._checkpoint import CheckpointError as CheckpointError
 from ._evaluation import Evaluation as Evaluation
 from ._evaluation import early_stopping as early_stopping
@@ -25,16 +26,17 @@ from ._gradient import StepGradient as StepGradient
 from ._gradient import ValueAndGrad as ValueAndGrad
 from ._gradient import over_sequences as over_sequences
 from ._gradient import over_streams as over_streams
-from ._loop import NonFiniteLossError as NonFiniteLossError
 from ._loop import OnChunk as OnChunk
-from ._loop import Result as Result
 from ._loop import fit as fit
 from ._mesh import data_mesh as data_mesh
+from ._run import NonFiniteLossError as NonFiniteLossError
+from ._run import Result as Result
 from ._step import TrainState as TrainState
 from ._step import initial_state as initial_state
 
 __all__ = [
     "Batches",
+    "Best",
     "CheckpointError",
     "Evaluation",
     "Loss",

@@ -21,18 +21,23 @@ class Evaluation:
       every: steps between calls, a multiple of `fit`'s chunk; None for one after the last step alone, which is always
         measured.
       stop: `evaluations -> bool`, called after each with all so far: whether it is time to stop. See `early_stopping`.
+      best: the name of one of the floats: the parameters where it is least are kept, in `Result.best`, in checkpoints,
+        and for `RunFolder.load_best`.
 
     Raises:
       ValueError: every is not positive.
-      TypeError: function or stop is no function, every is no int; from `fit`, function gave no dict of numbers.
+      TypeError: function or stop is no function, every is no int, best is no string; from `fit`, function gave no dict
+        of numbers.
+      KeyError: from `fit`, what function gave has no such name.
 
     >>> from jaxrnn import training
-    >>> evaluation = training.Evaluation(lambda params: {"size": abs(params)}, every=100)
+    >>> evaluation = training.Evaluation(lambda params: {"size": abs(params)}, every=100, best="size")
     """
 
     function: Callable[[Any], dict[str, float]]
     every: int | None = None
     stop: Stop | None = None
+    best: str | None = None
 
     def __post_init__(self) -> None:
         for name, value in (("function", self.function), ("stop", self.stop)):
@@ -40,6 +45,8 @@ class Evaluation:
                 raise TypeError(f"{name} must be a function, got {type(value).__name__}")
         if self.every is not None:
             check_int("every", self.every)
+        if not isinstance(self.best, str | None):
+            raise TypeError(f"best must be a name, got {type(self.best).__name__}")
 
 
 def measure(evaluation: Evaluation, params: Any) -> dict[str, float]:
@@ -50,6 +57,12 @@ def measure(evaluation: Evaluation, params: Any) -> dict[str, float]:
     if taken := {"step", "loss", "seconds"} & set(returned):
         raise ValueError(f"what evaluation.function gives must not be named {sorted(taken)}: fit writes them itself")
     return {name: float(value) for name, value in returned.items()}
+
+
+def check_has(row: Row, name: str) -> None:
+    """An evaluation measured something of that name."""
+    if name not in row:
+        raise KeyError(f"evaluations have no {name!r}, they have {sorted(row.keys() - {'step', 'seconds'})}")
 
 
 def early_stopping(name: str, patience: int) -> Stop:
@@ -71,8 +84,7 @@ def early_stopping(name: str, patience: int) -> Stop:
     def stop(evaluations: list[Row]) -> bool:
         least, waited = float("inf"), 0
         for row in evaluations:
-            if name not in row:
-                raise KeyError(f"evaluations have no {name!r}, they have {sorted(row.keys() - {'step', 'seconds'})}")
+            check_has(row, name)
             waited = 0 if row[name] < least else waited + 1  # NaN is never less
             least = row[name] if waited == 0 else least
         return waited >= patience

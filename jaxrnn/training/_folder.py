@@ -1,25 +1,30 @@
 """A run on disk: its metrics, a line a step, and its checkpoints."""
 
+import contextlib
 import dataclasses
+import functools
+import hashlib
 import json
+import math
 import os
 import pathlib
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
-import jax
-from jax.experimental import multihost_utils
+import filelock
 from jax.sharding import Mesh
 
 from .._core.checks import check_int
 from . import _checkpoint
-from ._checkpoint import CheckpointError
+from ._checkpoint import Best, CheckpointError
+from ._processes import agreed, is_first
 from ._step import TrainState
 
 Row = dict[str, Any]
 
 
 class RunFolderError(Exception):
-    """A folder that holds another run, or that cannot be written to."""
+    """A folder that holds another run, that another process is using, or that cannot be written to."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,17 +34,22 @@ class RunFolder:
     A run that was killed at any moment goes on with `resume=True`, and in the end its parameters and its metrics,
     except for their seconds, are bit for bit those of a run that was never killed.
 
+    One process at a time: `fit` holds a lock in the folder that dies with its process. On a file system without
+    `flock`, filelock warns and falls back to a file that a killed process leaves behind.
+
     Args:
       path: the folder, made if need be.
       config: what the run depends on, as JSON can hold it: kept in every checkpoint, and on resuming it must be equal.
       every: steps between checkpoints, a multiple of `fit`'s chunk; None for one at the end alone.
       keep: how many of the newest checkpoints to keep.
       resume: go on from the newest checkpoint there; without one, begin.
+      notes: what else is kept in every checkpoint, and may differ on resuming: where the data lay, who began it.
 
     Raises:
-      ValueError: every or keep is not positive.
-      RunFolderError: raised by `fit` when there is a run in the folder and resume=False, when its config differs, or
-        when a file cannot be written.
+      ValueError: every or keep is not positive, path is empty.
+      TypeError: config or notes are not what JSON can hold.
+      RunFolderError: raised by `fit` when there is a run in the folder and resume=False, when its config differs, when
+        another process is using it, when the metrics are not as they were written, or when a file cannot be written.
       CheckpointError: raised by `fit` for a checkpoint that is damaged or of another model. Nothing has been touched.
     """
 
@@ -48,20 +58,21 @@ class RunFolder:
     every: int | None = None
     keep: int = 2
     resume: bool = False
+    notes: Row = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.every is not None:
             check_int("every", self.every)
         check_int("keep", self.keep)
+        if not str(self.path):
+            raise ValueError("path must name a folder, got an empty one")
         object.__setattr__(self, "path", pathlib.Path(self.path))
-        try:
-            object.__setattr__(self, "config", json.loads(json.dumps(self.config)))
-        except TypeError as error:
-            raise TypeError(f"config must be what JSON can hold, got {self.config!r}: {error}") from error
+        for name in ("config", "notes"):
+            object.__setattr__(self, name, _as_json(name, getattr(self, name)))
 
     @property
     def metrics(self) -> pathlib.Path:
-        """A JSON object a line: each step's, and each evaluation's."""
+        """A JSON object a line: each step's, and each evaluation's; null for what is not finite."""
         return pathlib.Path(self.path) / "metrics.jsonl"
 
     @property
@@ -75,7 +86,15 @@ class RunFolder:
         Raises:
           CheckpointError: there is none, or it is damaged.
         """
-        return self._manifest()["config"]
+        return self._manifest().config
+
+    def saved_notes(self) -> Row:
+        """The notes of the newest checkpoint.
+
+        Raises:
+          CheckpointError: there is none, or it is damaged.
+        """
+        return self._manifest().notes
 
     def load(self, like: TrainState, mesh: Mesh | None = None) -> TrainState:
         """The newest checkpoint.
@@ -88,54 +107,79 @@ class RunFolder:
         Raises:
           CheckpointError: there is none, it is damaged, or it is of another model.
         """
-        return _checkpoint.restore(self.checkpoints, self._newest(), like, mesh)
+        return _checkpoint.restore(self._newest(), like, mesh)
 
-    def open(self, like: TrainState, mesh: Mesh | None) -> tuple[TrainState | None, list[Row]]:
-        """The state and the rows to go on from; None and no rows for a run that begins."""
+    def load_best(self, params: Any, mesh: Mesh | None = None) -> Best:
+        """The best parameters by an evaluation with `best`, as the newest checkpoint has them.
+
+        Args:
+          params: a pytree with arrays of the same shapes and dtypes, or their shapes alone.
+          mesh: to lay the arrays out over.
+
+        Raises:
+          CheckpointError: there is no checkpoint, or it has none; it is damaged, or of another model.
+        """
+        return _checkpoint.restore_best(self._newest(), params, mesh)
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """No other run is in the folder; blocks of one run may stand inside each other.
+
+        Of a run of several processes the first holds the lock for all.
+
+        Raises:
+          RunFolderError: another run is, or the folder cannot be written to.
+        """
+        lock = agreed(self._lock, RunFolderError)
         try:
+            yield
+        finally:
+            if lock is not None:
+                if lock.lock_counter == 1:  # who has opened it meanwhile sees that it has no name any more
+                    pathlib.Path(lock.lock_file).unlink(missing_ok=True)
+                lock.release()
+
+    def _lock(self) -> filelock.BaseFileLock | None:
+        if not is_first():
+            return None
+        with _os_errors(f"cannot write to {self.path}"):
+            pathlib.Path(self.path).mkdir(parents=True, exist_ok=True)
+            lock = filelock.FileLock(pathlib.Path(self.path) / ".lock", is_singleton=True)
+            try:
+                lock.acquire(blocking=False)
+            except filelock.Timeout:
+                raise RunFolderError(f"another process is running in {self.path}: name another folder") from None
+        return lock
+
+    @contextlib.contextmanager
+    def open(self, like: TrainState, mesh: Mesh | None, *, keeps_best: bool) -> Iterator["OpenFolder"]:
+        """The folder, for a run that begins or goes on: of one process, or of those of one distributed run."""
+        with self.locked():
+            read = functools.partial(self._read_run, like, mesh, keeps_best=keeps_best)
+            yield agreed(read, RunFolderError).begin()
+
+    def _read_run(self, like: TrainState, mesh: Mesh | None, *, keeps_best: bool) -> "OpenFolder":
+        """What is there to go on from; nothing is changed yet."""
+        with _os_errors(f"cannot write to {self.path}"):
             if not self.resume:
                 self._check_empty()
             if not _checkpoint.steps(self.checkpoints):
-                state, rows, size = None, [], 0
-            else:
-                manifest = self._manifest()
-                self._check_config(manifest["config"])
-                size = manifest["metrics_bytes"]
-                state, rows = self.load(like, mesh), self._read(size)
-            multihost_utils.sync_global_devices("jaxrnn run folder read")  # before the first process changes it
-            if jax.process_index() == 0:
-                self.checkpoints.mkdir(parents=True, exist_ok=True)
-                if self.metrics.exists():
-                    os.truncate(self.metrics, size)
-        except OSError as error:
-            raise RunFolderError(f"cannot write to {self.path}: {error.strerror}") from error
-        return state, rows
+                return OpenFolder(self, Resumed(None, [], None), 0)
+            manifest = self._manifest()
+            self._check_config(manifest.config)
+            content = self._metrics_of(manifest)
+            best = self.load_best(like.params, mesh) if keeps_best and manifest.best else None
+            resumed = Resumed(self.load(like, mesh), [_row(line) for line in content.splitlines()], best)
+            return OpenFolder(self, resumed, len(content), hashlib.sha256(content))
 
-    def write(self, rows: list[Row]) -> None:
-        """Add rows to the metrics."""
-        if jax.process_index() == 0:
-            try:
-                with self.metrics.open("a", encoding="utf-8") as file:
-                    file.writelines(json.dumps(row) + "\n" for row in rows)
-            except OSError as error:
-                raise RunFolderError(f"cannot write to {self.metrics}: {error.strerror}") from error
+    def _manifest(self) -> _checkpoint.Manifest:
+        return _checkpoint.read_manifest(self._newest())
 
-    def save(self, state: TrainState) -> None:
-        """Write a checkpoint, after the metrics up to it are safe on the disk."""
-        if jax.process_index() == 0:
-            with self.metrics.open("a") as file:
-                os.fsync(file.fileno())
-        about = {"config": self.config, "metrics_bytes": self.metrics.stat().st_size}
-        _checkpoint.save(self.checkpoints, state, about, self.keep)
-
-    def _manifest(self) -> Row:
-        return _checkpoint.read_manifest(self.checkpoints / f"{self._newest():08d}")
-
-    def _newest(self) -> int:
+    def _newest(self) -> pathlib.Path:
         steps = _checkpoint.steps(self.checkpoints)
         if not steps:
             raise CheckpointError(f"{self.path} holds no checkpoint")
-        return steps[-1]
+        return _checkpoint.path_of(self.checkpoints, steps[-1])
 
     def _check_empty(self) -> None:
         if _checkpoint.steps(self.checkpoints) or (self.metrics.exists() and self.metrics.stat().st_size):
@@ -147,15 +191,142 @@ class RunFolder:
             there, here = (", ".join(f"{name}={_short(c.get(name))}" for name in names) for c in (saved, self.config))
             raise RunFolderError(f"the run in {self.path} has {there}, and cannot go on with {here}")
 
-    def _read(self, size: int) -> list[Row]:
-        """The rows up to a checkpoint; what a killed run wrote after it comes later."""
+    def _metrics_of(self, manifest: _checkpoint.Manifest) -> bytes:
+        """The metrics up to a checkpoint; what a killed run wrote after it comes later."""
         content = self.metrics.read_bytes() if self.metrics.exists() else b""
-        if len(content) < size:
-            raise RunFolderError(f"{self.metrics} has {len(content)} bytes, the checkpoint was written after {size}")
-        try:
-            return [json.loads(line) for line in content[:size].splitlines()]
-        except ValueError as error:
-            raise RunFolderError(f"{self.metrics} is damaged before the checkpoint: {error}") from error
+        if len(content) < manifest.metrics_bytes:
+            raise RunFolderError(
+                f"{self.metrics} has {len(content)} bytes, the checkpoint was written after {manifest.metrics_bytes}"
+            )
+        content = content[: manifest.metrics_bytes]
+        if hashlib.sha256(content).hexdigest() != manifest.metrics_sha256:
+            raise RunFolderError(f"{self.metrics} is damaged: it is not as it was written before the checkpoint")
+        return content
+
+
+class Resumed(NamedTuple):
+    """What a folder had of the run before."""
+
+    state: TrainState | None
+    rows: list[Row]
+    best: Best | None
+
+
+@dataclasses.dataclass
+class OpenFolder:
+    """A folder that this run writes to: what it has written is to stay as it is."""
+
+    folder: RunFolder
+    resumed: Resumed
+    size: int  # of the metrics that are written
+    digest: Any = dataclasses.field(default_factory=hashlib.sha256)  # of them
+
+    def begin(self) -> "OpenFolder":
+        """Drop what a killed run wrote after its checkpoint."""
+        if is_first():
+            with _os_errors(f"cannot write to {self.folder.path}"):
+                self.folder.checkpoints.mkdir(parents=True, exist_ok=True)
+                self.folder.metrics.touch()
+                os.truncate(self.folder.metrics, self.size)
+        return self
+
+    def write(self, rows: list[Row]) -> None:
+        """Add rows to the metrics."""
+        content = "".join(json.dumps(_finite(row), allow_nan=False) + "\n" for row in rows).encode()
+        if is_first():
+            self._check_size()
+            with _os_errors(f"cannot write to {self.folder.metrics}"), self.folder.metrics.open("ab") as file:
+                file.write(content)
+        self.size += len(content)
+        self.digest.update(content)
+
+    def save(self, state: TrainState, best: Best | None) -> None:
+        """Write a checkpoint, after the metrics up to it are safe on the disk, and as they were written."""
+        if is_first():
+            self._check_content()
+        about = {
+            "config": self.folder.config,
+            "notes": self.folder.notes,
+            "metrics_bytes": self.size,
+            "metrics_sha256": self.digest.hexdigest(),
+        }
+        _checkpoint.save(self.folder.checkpoints, state, best, about, self.folder.keep)
+
+    def _check_size(self) -> None:
+        path = self.folder.metrics
+        found = path.stat().st_size if path.exists() else None
+        if found != self.size:
+            now = "is gone" if found is None else f"has {found} bytes"
+            raise RunFolderError(f"{path} {now}, this run has written {self.size}: something else has changed it")
+
+    def _check_content(self) -> None:
+        self._check_size()
+        with _os_errors(f"cannot read {self.folder.metrics}"), self.folder.metrics.open("rb") as file:
+            os.fsync(file.fileno())
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != self.digest.hexdigest():
+            raise RunFolderError(f"{self.folder.metrics} is not as this run has written it: something else changed it")
+
+
+class Nowhere:
+    """In place of a folder: a run that keeps nothing."""
+
+    resumed = Resumed(None, [], None)
+
+    def write(self, rows: list[Row]) -> None:
+        """Nothing."""
+
+    def save(self, state: TrainState, best: Best | None) -> None:
+        """Nothing."""
+
+
+@contextlib.contextmanager
+def opened(
+    folder: RunFolder | None, like: TrainState, mesh: Mesh | None, *, keeps_best: bool
+) -> Iterator[OpenFolder | Nowhere]:
+    """The folder while the run is in it."""
+    if folder is None:
+        yield Nowhere()
+    else:
+        with folder.open(like, mesh, keeps_best=keeps_best) as disk:
+            yield disk
+
+
+@contextlib.contextmanager
+def _os_errors(doing: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise RunFolderError(f"{doing}: {error.strerror}") from error
+
+
+def _as_json(name: str, value: Any) -> Any:
+    try:
+        return json.loads(json.dumps(value, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name} must be what JSON can hold, got {value!r}: {error}") from error
+
+
+def _finite(value: Any) -> Any:
+    """None for what JSON has no number for."""
+    if isinstance(value, dict):
+        return {name: _finite(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _row(line: bytes) -> Row:
+    """The inverse, but that an infinity comes back as NaN."""
+    return _numbers(json.loads(line))
+
+
+def _numbers(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _numbers(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_numbers(part) for part in value]
+    return math.nan if value is None else value
 
 
 def _short(value: Any) -> str:

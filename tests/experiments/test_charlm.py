@@ -1,5 +1,6 @@
 """The character language model, as its user sees it: on one device, on eight, and in two processes."""
 
+import dataclasses
 import itertools
 import json
 import math
@@ -15,6 +16,7 @@ import time
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -26,7 +28,7 @@ from experiments.charlm.corpus import encode, make_corpus, read_text, streams
 from experiments.charlm.evaluate import figures, read
 from experiments.charlm.model import CELLS, CharModel
 from experiments.charlm.sampling import draw, sample
-from experiments.charlm.train import loss
+from experiments.charlm.train import Config, load, loss
 from jaxrnn import training
 
 pytestmark = pytest.mark.timeout(300)  # for what trains in processes of its own
@@ -241,11 +243,50 @@ def test_eval_is_the_mean_over_every_character_read_once(trained, text, capsys):
     assert (trained / "heatmap.png").read_bytes().startswith(b"\x89PNG")
 
 
-def restore(folder):
-    from experiments.charlm.__main__ import _load
+def test_an_evaluation_is_not_replaced_unasked(trained, tmp_path, capsys):
+    copy = pathlib.Path(shutil.copytree(trained, tmp_path / "copy"))
+    for name in ("eval.json", "heatmap.png"):
+        (copy / name).unlink(missing_ok=True)
+    assert main(["eval", "--run", str(copy)]) == 0
+    before = (copy / "eval.json").read_bytes()
+    assert main(["eval", "--run", str(copy), "--part", "test"]) == 2
+    assert "already holds a run (eval.json, heatmap.png): replace it with --overwrite" in capsys.readouterr().err
+    assert (copy / "eval.json").read_bytes() == before
+    assert main(["eval", "--run", str(copy), "--part", "test", "--out", str(tmp_path / "test")]) == 0
+    assert json.loads((tmp_path / "test" / "eval.json").read_text())["of"] == "test part"
+    assert main(["eval", "--run", str(copy), "--part", "test", "--overwrite"]) == 0
+    assert (copy / "eval.json").read_bytes() == (tmp_path / "test" / "eval.json").read_bytes()
 
-    model, params, _, _ = _load(str(folder))
-    return model, params
+
+def test_the_best_parameters_can_be_read(text, tmp_path, capsys):
+    """With a learning rate that ruins the model, the best are not the last."""
+    options = ["--steps", 30, "--evaluate-every", 10, "--lr", 3.0, "--warmup", 20, "--clip", 1000]
+    assert train(text, tmp_path, *options) == 0
+    evaluations = [row for row in metrics(tmp_path) if "validation_loss" in row]
+    least = min(evaluations, key=lambda row: row["validation_loss"])
+    assert json.loads((tmp_path / "summary.json").read_text())["best_step"] == least["step"] < 30
+    read_losses = []
+    for best in ([], ["--best"]):
+        assert main(["eval", "--run", str(tmp_path), "--overwrite", *best]) == 0
+        read_losses.append(json.loads((tmp_path / "eval.json").read_text())["loss"])
+    assert read_losses[1] < 0.9 * read_losses[0]
+    assert read_losses[1] == pytest.approx(least["validation_loss"], rel=0.1)
+    capsys.readouterr()
+    assert main(["sample", "--run", str(tmp_path), "--best", "--length", "5"]) == 0
+    assert len(capsys.readouterr().out) == 7  # a line break first and last
+
+
+def test_a_text_that_has_moved_is_the_same_text(trained, text, tmp_path):
+    copy, moved = pathlib.Path(shutil.copytree(trained, tmp_path / "copy")), tmp_path / "moved.txt"
+    shutil.copy(text, moved)
+    assert train(moved, copy, "--steps", 150, "--evaluate-every", 50, "--checkpoint-every", 50, "--resume") == 0
+
+
+def restore(folder):
+    run = training.RunFolder(folder)
+    saved = run.saved_config()
+    names = {field.name for field in dataclasses.fields(Config)}
+    return load(Config(**{name: value for name, value in saved.items() if name in names}), saved["vocabulary"], run)
 
 
 @pytest.mark.parametrize("size", [2, 4096, 4097, 4098, 9000])
@@ -334,9 +375,9 @@ def command(text, out, *options):
 def train_apart(text, start):
     """Start a training in a process of its own."""
 
-    def train_apart(out, *options, **environment):
+    def train_apart(out, *options, stdout=None, **environment):
         environment = {**os.environ, "JAX_PLATFORMS": "cpu", **environment}
-        return start(*command(text, out, *options)[1:], env=environment, stderr=subprocess.PIPE)
+        return start(*command(text, out, *options)[1:], env=environment, stdout=stdout, stderr=subprocess.PIPE)
 
     return train_apart
 
@@ -374,6 +415,78 @@ def two_processes(train_apart, out, *options):
         address = f"127.0.0.1:{free.getsockname()[1]}"
     cluster = ["--coordinator", address, "--processes", 2, "--process-id"]
     return [train_apart(out, *options, *cluster, index) for index in range(2)]
+
+
+def wait_for(condition, seconds=100):
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    assert condition()
+
+
+def has_begun(folder):
+    return lambda: (folder / "metrics.jsonl").exists() and (folder / "metrics.jsonl").stat().st_size > 0
+
+
+LONG = ["--steps", 100_000, "--evaluate-every", 100_000, "--checkpoint-every", 100_000]
+
+
+@pytest.mark.parametrize(
+    ("signum", "status", "word"), [(signal.SIGTERM, 143, "terminated"), (signal.SIGINT, 130, "interrupted")]
+)
+def test_a_signal_ends_with_a_checkpoint(train_apart, tmp_path, signum, status, word):
+    process = train_apart(tmp_path, *LONG, stdout=subprocess.PIPE)
+    wait_for(has_begun(tmp_path))
+    process.send_signal(signum)
+    printed, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (status, "")
+    (step,) = training_steps = [int(path.name) for path in (tmp_path / "checkpoints").iterdir()]
+    assert printed.startswith(f"{word} at step {step} after ")
+    assert len(losses(tmp_path)) == step, training_steps
+    assert json.loads((tmp_path / "summary.json").read_text())["ended"] == word
+
+
+def test_where_ctrl_c_is_ignored_the_run_says_how_to_stop_it(text, tmp_path):
+    """As a job that a script starts with `&`."""
+    ignoring = ["env", "--ignore-signal=INT", *command(text, tmp_path, *LONG)]
+    with subprocess.Popen(ignoring, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        wait_for(has_begun(tmp_path))
+        process.send_signal(signal.SIGINT)
+        size = (tmp_path / "metrics.jsonl").stat().st_size
+        wait_for(lambda: (tmp_path / "metrics.jsonl").stat().st_size > 2 * size)
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=60)
+    assert errors.endswith(f"Ctrl-C is ignored, as in the background: `kill {process.pid}` ends the training\n")
+    assert errors.count("\n") == 1
+    assert process.returncode == 143
+
+
+@pytest.mark.slow
+def test_two_processes_end_together_if_one_gets_the_signal(train_apart, tmp_path):
+    processes = two_processes(train_apart, tmp_path, *LONG)
+    wait_for(has_begun(tmp_path))
+    processes[1].send_signal(signal.SIGTERM)
+    for process in processes:
+        _, errors = process.communicate(timeout=100)
+        assert process.returncode == 143, errors
+    (step,) = [int(path.name) for path in (tmp_path / "checkpoints").iterdir()]
+    assert len(losses(tmp_path)) == step
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [[], ["--overwrite"], ["--resume"]])
+def test_of_two_on_one_folder_one_is_told(train_apart, tmp_path, options):
+    processes = [train_apart(tmp_path / "run", *options) for _ in range(2)]
+    errors = [process.communicate(timeout=200)[1] for process in processes]
+    ends = sorted(zip([process.returncode for process in processes], errors, strict=True))
+    if [status for status, _ in ends] == [0, 2]:
+        assert ends[1][1].count("\n") == 1
+        assert "another process is running in" in ends[1][1] or "already holds a run" in ends[1][1]
+    else:  # one had ended before the other began
+        assert options
+        assert [status for status, _ in ends] == [0, 0]
+    rows = metrics(tmp_path / "run")
+    assert [row["step"] for row in rows if "loss" in row] == list(range(1, 301))
 
 
 @pytest.mark.slow
@@ -470,7 +583,10 @@ def test_bad_texts_are_one_line(tmp_path, capsys):
 def test_bad_runs_are_one_line(text, trained, tmp_path, capsys):
     cases = [
         (["--mesh", "data=4096"], "a mesh of 4096 devices was asked for, there are"),
-        (["--out", str(trained)], "already holds a run"),
+        (
+            ["--out", str(trained)],
+            "go on with --resume, replace it with --overwrite, or name another folder with --out",
+        ),
         (["--out", str(trained), "--resume"], "has steps=150, and cannot go on with steps=2000"),
         (["--tied"], "--tied needs --embedding as wide as --hidden: got 5 and 12"),
         (["--accumulate", "3"], "--batch must be a multiple of --accumulate times the number of devices"),
@@ -498,6 +614,7 @@ def test_bad_runs_are_one_line(text, trained, tmp_path, capsys):
         ["--lr", "0"],
         ["--steps", "none"],
         ["--resume", "--overwrite"],
+        ["--out", ""],
     ],
 )
 def test_bad_options_exit_with_2(options, capsys):
@@ -519,12 +636,25 @@ def test_unknown_characters_are_named(trained, tmp_path, capsys):
 
 
 def test_bad_requests_of_a_trained_run(trained, tmp_path, capsys):
+    other = tmp_path / "other"
+    training.fit(
+        lambda params, carry, batch, key: (params**2, (carry, {})),
+        jnp.ones(()),
+        optax.sgd(0.1),
+        lambda start, stop: np.zeros(stop - start),
+        1,
+        chunk=1,
+        folder=training.RunFolder(other, {"experiment": "sine"}),
+    )
     cases = [
         (["eval", "--run", str(tmp_path / "none")], "holds no checkpoint"),
         (["sample", "--run", str(tmp_path / "none")], "holds no checkpoint"),
         (["sample", "--run", str(trained), "--prime", ""], "--prime must hold at least one character"),
         (["eval", "--run", str(trained), "--unit", "12"], "--unit must lie in [0, 12), got 12"),
         (["eval", "--run", str(trained), "--text", "x", "--part", "test"], "--part is of the run's own text"),
+        (["eval", "--run", str(other)], f"{other} holds a run of sine, expected one of charlm"),
+        (["sample", "--run", str(other)], f"{other} holds a run of sine, expected one of charlm"),
+        (["train", "--out", str(other), "--resume"], f"{other} holds a run of sine, expected one of charlm"),
     ]
     for arguments, message in cases:
         assert main(arguments) != 0

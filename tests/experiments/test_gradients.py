@@ -177,7 +177,7 @@ def test_explode_interrupted_leaves_what_is_there(
     tmp_path, monkeypatch, module, function, powers_done, networks_done, recall_done
 ):
     monkeypatch.setattr(module, function, interrupted)
-    assert main(["explode", *TINY, "--out", str(tmp_path)]) == _run.INTERRUPTED
+    assert main(["explode", *TINY, "--out", str(tmp_path)]) == _run.STATUS["interrupted"]
     results = json.loads((tmp_path / "explode.json").read_text())
     assert (len(results["powers"]), len(results["networks"])) == (powers_done, networks_done)
     assert results["recall"] == recall_done

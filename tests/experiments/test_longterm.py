@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments._run import INTERRUPTED
+from experiments._run import STATUS
 from experiments.gradients.__main__ import main
 from experiments.gradients.longterm_tasks import TASKS
 from experiments.gradients.longterm_training import CELLS, Network, Recipe, Setting, train
@@ -123,7 +123,7 @@ def test_ctrl_c_keeps_the_runs_that_were_told(tmp_path, start):
             break
     process.send_signal(signal.SIGINT)
     printed, error = process.communicate(timeout=60)
-    assert process.returncode == INTERRUPTED
+    assert process.returncode == STATUS["interrupted"]
     assert "interrupted after 4 of 8 runs" in printed
     assert "Traceback" not in error
     runs = json.loads((tmp_path / "longterm.json").read_text())["runs"]

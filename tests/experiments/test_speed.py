@@ -309,7 +309,7 @@ def test_an_interrupted_run_keeps_what_was_measured(tmp_path, capsys, monkeypatc
     stop = program.Step("grid", "the next", lambda: (_ for _ in ()).throw(KeyboardInterrupt))
     monkeypatch.setitem(program.SECTIONS, "grid", lambda settings: [done, stop])
     options = ["--sections", "grid", "--peers", "scan", "--out", str(tmp_path)]
-    assert program.main(options) == _run.INTERRUPTED
+    assert program.main(options) == _run.STATUS["interrupted"]
     assert len(json.loads((tmp_path / "speed.json").read_text())["results"]["grid"]) == 1
     assert (tmp_path / "speed.png").exists()
     printed = capsys.readouterr().out

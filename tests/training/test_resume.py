@@ -1,8 +1,5 @@
 """A run that is killed, stopped or refused loses nothing, and goes on to the very same end."""
 
-import json
-import multiprocessing
-import pathlib
 import random
 import re
 import resource
@@ -15,75 +12,14 @@ import numpy as np
 import optax
 import pytest
 
-from jaxrnn import gradients, training
+from jaxrnn import training
 
-from .task import BATCH, FEATURES, HIDDEN, OPTIMIZER, PROBLEM, batches, fit, loss, make, pairs, rows
-
-STEPS, EVERY = 300, 50
-_PROCESSES = multiprocessing.get_context("forkserver")
-_PROCESSES.set_forkserver_preload(["tests.training.task", "orbax.checkpoint"])
-
-
-def train(path, gradient):
-    """What a process does that is going to be killed."""
-    run(training.RunFolder(path, {"of": "the test"}, every=EVERY, resume=True), gradient=gradient, seconds=0.02)
-
-
-def by(gradient):
-    """What `fit` is given: a loss or a gradient, batches and a carry."""
-    states = np.zeros((BATCH, HIDDEN), np.float32)
-    if gradient == "loss":
-        return loss, batches, states
-    snap = training.over_streams(gradients.online.snap(PROBLEM, order=1))
-    return snap, pairs, snap.init(make(), states, np.zeros((BATCH, FEATURES), np.float32))
-
-
-def run(folder, steps=STEPS, gradient="loss", seconds=0):
-    """Train; `seconds` to sleep before each chunk."""
-    first, source, carry = by(gradient)
-
-    def slowly(start, stop):
-        time.sleep(seconds)
-        return source(start, stop)
-
-    return training.fit(
-        first,
-        make(),
-        OPTIMIZER,
-        slowly,
-        steps,
-        carry=carry,
-        key=jax.random.key(7),
-        chunk=10,
-        folder=folder,
-        evaluation=training.Evaluation(lambda params: {"bias": params["out"]["bias"][0]}, every=EVERY),
-    )
-
-
-def like(params=None, gradient="loss"):
-    params = make() if params is None else params
-    return jax.eval_shape(lambda: training.initial_state(params, OPTIMIZER, by(gradient)[2], jax.random.key(7)))
-
-
-def content(folder):
-    """Every file's bytes."""
-    return {str(path): path.read_bytes() for path in sorted(pathlib.Path(folder).rglob("*")) if path.is_file()}
-
-
-def outcome(path, gradient="loss"):
-    """Parameters, optimiser, carry and key at the end, and the metrics without their seconds."""
-    state = training.RunFolder(path).load(like(gradient=gradient))
-    leaves = [a if a.dtype != jax.random.key(0).dtype else jax.random.key_data(a) for a in jax.tree.leaves(state)]
-    return [np.asarray(leaf).tobytes() for leaf in leaves], without_seconds(pathlib.Path(path) / "metrics.jsonl")
-
-
-def without_seconds(metrics):
-    lines = [json.loads(line) for line in metrics.read_text().splitlines()]
-    return [{name: value for name, value in line.items() if name != "seconds"} for line in lines]
+from .runs import EVERY, PROCESSES, STEPS, content, like, outcome, refuse, run, train, without_seconds
+from .task import BATCH, HIDDEN, OPTIMIZER, batches, fit, loss, make, rows
 
 
 def never_killed(path, gradient):
-    process = _PROCESSES.Process(target=train, args=(path, gradient))
+    process = PROCESSES.Process(target=train, args=(path, gradient))
     process.start()
     process.join(100)
     assert process.exitcode == 0
@@ -111,7 +47,7 @@ def test_killed_at_any_moment_and_resumed(tmp_path, gradient):
     inside = 0
     while kills < 24:
         path = begun[-1]
-        process = _PROCESSES.Process(target=train, args=(path, gradient))
+        process = PROCESSES.Process(target=train, args=(path, gradient))
         process.start()
         unfinished = path / "checkpoints" / ".unfinished"
         if kills % 2:
@@ -177,27 +113,6 @@ def test_a_key_of_another_kind_comes_back(tmp_path):
     loaded = folder.load(shapes).key
     assert jax.random.key_impl(loaded) == jax.random.key_impl(key)
     np.testing.assert_array_equal(jax.random.key_data(loaded), jax.random.key_data(key))
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    path = tmp_path_factory.mktemp("finished") / "run"
-    run(training.RunFolder(path, {"cell": "gru"}, every=EVERY), steps=100)
-    return path
-
-
-@pytest.fixture
-def copy(finished, tmp_path):
-    return pathlib.Path(shutil.copytree(finished, tmp_path / "copy"))
-
-
-def refuse(path, error, message, config=None, steps=100):
-    """Resuming raises, in one line, and touches nothing."""
-    before = content(path)
-    with pytest.raises(error, match=message) as info:
-        run(training.RunFolder(path, {"cell": "gru"} if config is None else config, resume=True), steps=steps)
-    assert "\n" not in str(info.value)
-    assert content(path) == before
 
 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "empty", "delete"])
@@ -304,14 +219,14 @@ def test_a_full_disk(tmp_path, largest_file, error, message):
     path = tmp_path / "run"
     wide_run(path, steps=EVERY)
     saved = content(path / "checkpoints")
-    errors = _PROCESSES.Queue()
-    process = _PROCESSES.Process(target=wide_run, args=(path, largest_file, errors))
+    errors = PROCESSES.Queue()
+    process = PROCESSES.Process(target=wide_run, args=(path, largest_file, errors))
     process.start()
     raised = errors.get(timeout=120)
     process.join()
     assert raised[0] == error
     assert re.fullmatch(message, raised[1])
-    assert content(path / "checkpoints") == saved
+    assert {file: part for file, part in content(path / "checkpoints").items() if ".unfinished" not in file} == saved
     for folder in (path, tmp_path / "never"):
         wide_run(folder)
     ends = [without_seconds(folder / "metrics.jsonl") for folder in (path, tmp_path / "never")]
