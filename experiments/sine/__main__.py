@@ -51,8 +51,8 @@ files in DIR:
   {"":19} with several seeds they are the first axis
   {STATE:19} the state that training left, h_n (layers, H) and an LSTM's c_n
 
-Ctrl-C or SIGTERM ends the training early; all of the files are written for the steps done so far. A run that was stopped or killed
-goes on when its command is given again with --resume, and ends as if nothing had happened.
+Ctrl-C or SIGTERM ends the training early; all of the files are written for the steps done so far. A run that was
+stopped or killed goes on when its command is given again with --resume, and ends as if nothing had happened.
 """
 
 
