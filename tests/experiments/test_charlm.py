@@ -629,7 +629,8 @@ def test_unknown_characters_are_named(trained, tmp_path, capsys):
     error = capsys.readouterr().err
     assert "does not have 'Q' (U+0051), '猫' (U+732B)" in error
     (tmp_path / "other.txt").write_text("the ✗")
-    assert main(["eval", "--run", str(trained), "--text", str(tmp_path / "other.txt")]) == 2
+    options = ["--text", str(tmp_path / "other.txt"), "--out", str(tmp_path / "eval")]
+    assert main(["eval", "--run", str(trained), *options]) == 2
     assert "'✗' (U+2717)" in capsys.readouterr().err
     with pytest.raises(UserError, match="and 16 more"):
         encode("abcdefghijklmnopqrstuvwxyz", "é")
