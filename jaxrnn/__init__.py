@@ -4,6 +4,28 @@ Cells (`rnn`, `rnn_relu`, `lstm`, `gru`, your own) are NamedTuples of pure funct
 sequence, in compiled scans; `RNN`, `LSTM` and `GRU` are torch.nn's layers with torch's arguments and parameter names.
 All of it is made for `jax.jit`, `jax.grad`, `jax.vmap` and the rest of JAX's transformations.
 
+    rnn, rnn_relu       cells: Elman's network, with tanh or relu
+    lstm                cell: long short-term memory, with or without projection
+    gru                 cell: gated recurrent unit, reset after the product
+    stack               cells on top of each other, as one cell
+    affine_cell         a cell of your own from its gates
+    Cell                a cell of your own from its functions: init, initial_state, step, output
+    Affine              what `affine_cell` tells others of a step: project, merge, gates
+    AffineParams        parameters of rnn, rnn_relu, gru and of what affine_cell makes
+    LSTMParams          parameters of lstm
+    LSTMState           state of lstm: h and c
+    unroll              a cell over a sequence, or a ragged batch of them
+    generate            a step on its own outputs
+    RNN                 torch.nn.RNN: layers of Elman cells
+    LSTM                torch.nn.LSTM: layers of long short-term memory
+    GRU                 torch.nn.GRU: layers of gated recurrent units
+    Linear              torch.nn.Linear
+    Embedding           torch.nn.Embedding
+    jaxrnn.gradients    gradients by truncated BPTT, RTRL, SnAp, UORO and more; compare, flow, check_gradient
+    jaxrnn.linen        the networks and cells as flax.linen modules
+    jaxrnn.nnx          the same as flax.nnx modules
+    jaxrnn.training     an Optax loop that resumes bit for bit
+
 >>> import jax, jax.numpy as jnp, jaxrnn as jr
 >>> params = jr.lstm.init(jax.random.key(0), 3, 8)
 >>> state, ys = jr.unroll(jr.lstm, params, jnp.ones((5, 2, 3)))

@@ -7,6 +7,7 @@ s_t = gates(params, *a_t, s_{t-1})             elementwise over hidden units
 """
 
 import dataclasses
+import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from .._core.cell import Affine, Cell, Gates, Merge, State
+from .._core.cell import Affine, Cell, Gates, Merge, Methods, State, named, qualname
 from .._core.checks import (
     check_array,
     check_array_like,
@@ -122,8 +123,8 @@ def affine_cell(
       slope: a bound of |∂gates/∂r| where gates see z + r alone, see `jr.Affine`.
 
     Returns:
-      A `jr.Cell` whose `affine` is the record of these parts, whose `run` uses them, and whose `step` checks its
-      arguments.
+      A `jr.Cell`, equal for equal arguments, whose `affine` is the record of these parts, whose `run` uses them, and
+      whose `step` checks its arguments.
 
     Raises:
       TypeError, ValueError: blocks is not a positive int; gates or merge is not a function. `jr.unroll` raises a
@@ -150,7 +151,19 @@ def affine_cell(
         raise TypeError(f"merge must be a function (z, r) -> tuple of arrays, got {type(merge).__name__}")
     structure = Affine(project, merge, gates, slope)
     methods = _Methods(structure, int(blocks), state, output, check)
-    return Cell(init or methods.init, methods.initial_state, methods.step, output, structure, methods.run)
+    cell = Cell(init or methods.init, methods.initial_state, methods.step, output, structure, methods.run)
+    name = qualname(gates)
+    equations = _EQUATIONS.format(gates=name, blocks=blocks)
+    return named(cell, f"jaxrnn.affine_cell({name}, blocks={blocks})", f"{equations}\n{inspect.getdoc(gates) or ''}")
+
+
+_EQUATIONS = """A cell of two affine maps and the gates `{gates}`.
+
+    z = W_ih x + b_ih        r = W_hh h + b_hh        s′ = {gates}(params, *merge(z, r), s)
+
+Parameters: weight_ih ({blocks}*H, I), weight_hh ({blocks}*H, H), bias_ih ({blocks}*H,), bias_hh ({blocks}*H,), and
+what an init of its own adds. State and output: h (*batch, H), unless it has those of its own.
+"""
 
 
 def project(params: Any, x: Array, /) -> Array:
@@ -159,7 +172,7 @@ def project(params: Any, x: Array, /) -> Array:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Methods:
+class _Methods(Methods):
     """What tells one affine cell from another; the methods are the cell's functions."""
 
     affine: Affine

@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from .._core.cell import named
 from .affine import AffineParams, affine_cell
 
 
@@ -38,4 +39,4 @@ def _gates(params: AffineParams, reset: Array, update: Array, z_new: Array, r_ne
     return new + jax.nn.sigmoid(update) * (h - new)
 
 
-gru = affine_cell(_gates, blocks=3, merge=_merge)
+gru = named(affine_cell(_gates, blocks=3, merge=_merge), "jaxrnn.gru", __doc__)

@@ -28,6 +28,7 @@ import numpy as np
 from jax import Array
 from jax.typing import DTypeLike
 
+from .._core.cell import named
 from .._core.checks import check_array_like, check_int, dtype_of
 from .._core.numerics import affine, uniform
 from .affine import affine_cell, check_affine_params, init_affine, state_leaf, sum_of_z_and_r
@@ -123,4 +124,8 @@ def _gates(params: LSTMParams, a: Array, state: LSTMState) -> LSTMState:
     return LSTMState(h if params.weight_hr is None else affine(h, params.weight_hr, None), c)
 
 
-lstm = affine_cell(_gates, blocks=_BLOCKS, merge=sum_of_z_and_r, init=_init, state=_state, output=_output, check=_check)
+lstm = named(
+    affine_cell(_gates, blocks=_BLOCKS, merge=sum_of_z_and_r, init=_init, state=_state, output=_output, check=_check),
+    "jaxrnn.lstm",
+    __doc__,
+)

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from .._core.cell import named
 from .affine import AffineParams, affine_cell, sum_of_z_and_r
 
 
@@ -33,5 +34,5 @@ def _gates_relu(params: AffineParams, a: Array, h: Array) -> Array:
     return jax.nn.relu(a)
 
 
-rnn = affine_cell(_gates_tanh, blocks=1, merge=sum_of_z_and_r, slope=1.0)
-rnn_relu = affine_cell(_gates_relu, blocks=1, merge=sum_of_z_and_r, slope=1.0)
+rnn = named(affine_cell(_gates_tanh, blocks=1, merge=sum_of_z_and_r, slope=1.0), "jaxrnn.rnn", __doc__)
+rnn_relu = named(affine_cell(_gates_relu, blocks=1, merge=sum_of_z_and_r, slope=1.0), "jaxrnn.rnn_relu", __doc__)

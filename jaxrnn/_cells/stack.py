@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from .._core.cell import Cell, Params, State, check_cell
+from .._core.cell import Cell, Methods, Params, State, check_cell, named
 from .._core.time import masked
 from .._scan.steps import run_of
 
@@ -57,7 +57,7 @@ def stack(*cells: Cell) -> Cell:
 @functools.cache
 def _stack(cells: tuple[Cell, ...]) -> Cell:
     methods = _Stack(cells)
-    return Cell(
+    cell = Cell(
         methods.init,
         methods.initial_state,
         methods.step,
@@ -65,10 +65,20 @@ def _stack(cells: tuple[Cell, ...]) -> Cell:
         run=methods.run,
         input_ndim=cells[0].input_ndim,
     )
+    names = ", ".join(map(repr, cells))
+    return named(cell, f"jaxrnn.stack({names})", _TEXT.format(names=names))
+
+
+_TEXT = """Cells on top of each other, from the input upwards: {names}.
+
+    s⁽¹⁾′ = step₁(params₁, s⁽¹⁾, x)        s⁽ˡ⁾′ = stepₗ(paramsₗ, s⁽ˡ⁾, outputₗ₋₁(s⁽ˡ⁻¹⁾′))
+
+Parameters and state: tuples with one entry a cell. Output: that of the top cell. `init` takes a tuple of widths.
+"""
 
 
 @dataclasses.dataclass(frozen=True)
-class _Stack:
+class _Stack(Methods):
     """The cells; the methods are the functions of the cell that they make together."""
 
     cells: tuple[Cell, ...]

@@ -1,11 +1,28 @@
-"""The interface that every cell implements, and nothing else."""
+"""The interface that every cell implements, and what tells equal cells, and what they are, from outside."""
 
+import weakref
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, Self, TypeAlias
 
 from jax import Array
 
-__all__ = ["Affine", "Cell", "Gates", "Merge", "Params", "Project", "Run", "State", "Step", "as_step", "check_cell"]
+__all__ = [
+    "Affine",
+    "Cell",
+    "Gates",
+    "Merge",
+    "Methods",
+    "NamedCell",
+    "Params",
+    "Project",
+    "Run",
+    "State",
+    "Step",
+    "as_step",
+    "check_cell",
+    "named",
+    "qualname",
+]
 
 Params: TypeAlias = Any  # a pytree of arrays
 State: TypeAlias = Any  # a pytree of arrays
@@ -59,14 +76,18 @@ class Affine(NamedTuple):
     gates: Gates
     slope: float | None = None
 
+    def __repr__(self) -> str:
+        return _record("Affine", self)
+
 
 class Cell(NamedTuple):
     """A recurrent cell: pure functions from parameters, state and input to the next state.
 
         s_t = step(params, s_{t-1}, x_t)        y_t = output(s_t)
 
-    A cell holds functions only, so it is hashable: close over it, or mark it static under `jax.jit`. Build it
-    once, at module level: a cell made anew for each call is another static argument, and retraces.
+    A cell holds functions only, so it is hashable: close over it, or mark it static under `jax.jit`. Cells of equal
+    functions are equal, copied and pickled ones too. Build it once, at module level: a cell of new functions for each
+    call, such as lambdas, is another static argument, and retraces.
 
     Fields:
       init: `(key, input_size, hidden_size, *, ...) -> params`, any pytree of arrays.
@@ -119,6 +140,58 @@ class Cell(NamedTuple):
     affine: Affine | None = None
     run: Run | None = None
     input_ndim: int = 1
+
+    def __repr__(self) -> str:
+        return _record("Cell", self)
+
+
+class NamedCell(Cell):
+    """A cell that the library made, with a name and a text for `help`, which have no part in its being equal."""
+
+    name: str | None = None
+    _make = Cell._make  # pyright: ignore[reportAssignmentType]  # what `_replace` gives is another cell, without them
+
+    def __repr__(self) -> str:
+        return self.name or super().__repr__()
+
+
+def named(cell: Cell, name: str, text: str | None) -> Cell:
+    """The same cell, with another name and text."""
+    found = NamedCell(*cell)
+    found.name, found.__doc__ = name, text
+    return found
+
+
+class Methods:
+    """A dataclass whose methods are a cell's functions: there is one object for equal fields.
+
+    Two bound methods are equal if they are of one and the same object. So a cell made anew of the same parts, a
+    pickled or a deep-copied one, is equal to the first, and what is compiled for that is not compiled again.
+    """
+
+    def __new__(cls, *fields: Any) -> Self:
+        return _METHODS.setdefault((cls, *fields), super().__new__(cls))
+
+    def __reduce__(self) -> tuple[type, tuple[Any, ...]]:
+        return type(self), tuple(vars(self).values())
+
+
+_METHODS: weakref.WeakValueDictionary[tuple[Any, ...], Any] = weakref.WeakValueDictionary()
+
+
+def qualname(function: Any) -> str:
+    """The name that a function has in its module, or the type of what is called."""
+    return getattr(function, "__qualname__", None) or type(function).__name__
+
+
+def _record(kind: str, record: Any) -> str:
+    """A NamedTuple of functions in one line, without what has its default."""
+    fields = [
+        f"{name}={qualname(value) if callable(value) else repr(value)}"
+        for name, value in record._asdict().items()
+        if value is not record._field_defaults.get(name)
+    ]
+    return f"jaxrnn.{kind}({', '.join(fields)})"
 
 
 def check_cell(name: str, cell: Any) -> None:

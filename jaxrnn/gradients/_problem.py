@@ -1,6 +1,7 @@
 """What every gradient algorithm is given, and its checks."""
 
 import functools
+import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -49,6 +50,20 @@ class Problem(NamedTuple):
     step: Cell | Step
     loss: Callable[[Params, State, Any], Array]
     select: Callable[[Params], Params] = all_of
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Problem) and self[:2] == other[:2] and _told(self.select) == _told(other.select)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash(self[:2])
+
+
+def _told(select: Any) -> Any:
+    """What tells it from others: for Python two `operator.itemgetter("cell")`, a copied one too, are unequal."""
+    return select.__reduce__() if isinstance(select, operator.itemgetter | operator.attrgetter) else select
 
 
 def check_problem(problem: Any) -> None:
