@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import pathlib
+import signal
 import time
 
 import jax
@@ -19,7 +20,8 @@ PROCESSES.set_forkserver_preload(["tests.training.task", "orbax.checkpoint"])
 
 
 def train(path, gradient):
-    """What a process does that is going to be killed."""
+    """What a process does that is going to be killed; SIGINT reaches it where a script has begun the tests by `&`."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     run(training.RunFolder(path, {"of": "the test"}, every=EVERY, resume=True), gradient=gradient, seconds=0.02)
 
 
@@ -62,6 +64,12 @@ def like(params=None, gradient="loss"):
 def content(folder):
     """Every file's bytes."""
     return {str(path): path.read_bytes() for path in sorted(pathlib.Path(folder).rglob("*")) if path.is_file()}
+
+
+def flipped(good, index):
+    """One bit of one byte."""
+    index %= len(good)
+    return good[:index] + bytes([good[index] ^ 1]) + good[index + 1 :]
 
 
 def outcome(path, gradient="loss"):

@@ -1,5 +1,7 @@
 """A run that is killed, stopped or refused loses nothing, and goes on to the very same end."""
 
+import os
+import pathlib
 import random
 import re
 import resource
@@ -14,7 +16,7 @@ import pytest
 
 from jaxrnn import training
 
-from .runs import EVERY, PROCESSES, STEPS, content, like, outcome, refuse, run, train, without_seconds
+from .runs import EVERY, PROCESSES, STEPS, content, flipped, like, outcome, refuse, run, train, without_seconds
 from .task import BATCH, HIDDEN, OPTIMIZER, batches, fit, loss, make, rows
 
 
@@ -26,57 +28,82 @@ def never_killed(path, gradient):
     return outcome(path, gradient)
 
 
-def kill_at(process, moment):
-    """Kill when `moment()` says so; whether the process had not ended by itself."""
+def while_writing(path, chance):
+    """A moment of a write of a checkpoint, which takes about so long."""
+    delay, seen = chance.uniform(0, 0.03), []
+
+    def moment():
+        if (path / "checkpoints" / ".unfinished").exists() and not seen:
+            seen.append(time.monotonic())
+        return seen and time.monotonic() - seen[0] >= delay
+
+    return moment
+
+
+def while_training(path, chance):
+    """Some time after this process's first chunk."""
+    delay, seen, metrics = chance.uniform(0, 0.5), [], path / "metrics.jsonl"
+    before = metrics.stat().st_mtime_ns if metrics.exists() else None
+
+    def moment():
+        if not seen and metrics.exists() and metrics.stat().st_mtime_ns != before and metrics.stat().st_size:
+            seen.append(time.monotonic())
+        return seen and time.monotonic() - seen[0] >= delay
+
+    return moment
+
+
+def stop_at(process, moment, signum):
+    """Send the signal when `moment()` says so."""
     while process.is_alive() and not moment():
         time.sleep(0.0005)
-    process.kill()
-    process.join()
-    return process.exitcode == -signal.SIGKILL
+    if process.is_alive():
+        os.kill(process.pid, signum)
+    process.join(100)
+    assert process.exitcode is not None
+
+
+def newest_step(path):
+    return max((int(step.name) for step in (path / "checkpoints").glob("[0-9]*")), default=0)
+
+
+KILLS = {
+    ("loss", signal.SIGKILL): 24,
+    ("snap", signal.SIGKILL): 24,
+    ("loss", signal.SIGTERM): 9,
+    ("loss", signal.SIGINT): 9,
+}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("gradient", ["loss", "snap"])
-def test_killed_at_any_moment_and_resumed(tmp_path, gradient):
-    """24 kills, half of them while a checkpoint is being written; a run that ends is followed by a new one.
+@pytest.mark.parametrize(("gradient", "signum"), KILLS, ids=lambda value: getattr(value, "name", value))
+def test_killed_at_any_moment_and_resumed(tmp_path, gradient, signum):
+    """Half of the times while a checkpoint is being written; a run that ends is followed by a new one.
 
-    By the gradient of a loss, and by SnAp-1, whose memory of the streams is in the checkpoint.
+    By the gradient of a loss, and by SnAp-1, whose memory of the streams is in the checkpoint. By SIGKILL, and by the
+    signals after which the chunk and its checkpoint are finished.
     """
     expected = never_killed(tmp_path / "never", gradient)
-    chance, kills, begun = random.Random(0), 0, [tmp_path / "0"]
-    inside = 0
-    while kills < 24:
+    chance, kills, inside, begun = random.Random(0), 0, 0, [tmp_path / "0"]
+    while kills < KILLS[gradient, signum]:
         path = begun[-1]
+        moment = (while_writing if kills % 2 else while_training)(path, chance)
         process = PROCESSES.Process(target=train, args=(path, gradient))
         process.start()
-        unfinished = path / "checkpoints" / ".unfinished"
-        if kills % 2:
-            delay = chance.uniform(0, 0.03)  # a write takes about so long
-            seen = []
-
-            def moment(unfinished=unfinished, delay=delay, seen=seen):
-                if unfinished.exists() and not seen:
-                    seen.append(time.monotonic())
-                return seen and time.monotonic() - seen[0] >= delay
-        else:
-            metrics, size = path / "metrics.jsonl", None
-            while process.is_alive() and (size is None or metrics.stat().st_size == size):
-                size = metrics.stat().st_size if metrics.exists() else None
-                time.sleep(0.001)
-            deadline = time.monotonic() + chance.uniform(0, 0.5)
-
-            def moment(deadline=deadline):
-                return time.monotonic() >= deadline
-
-        if kill_at(process, moment):
+        stop_at(process, moment, signum)
+        if newest_step(path) < STEPS:
             kills += 1
-            inside += unfinished.exists()
+            inside += (path / "checkpoints" / ".unfinished").exists()
         else:
             begun.append(tmp_path / str(len(begun)))
-    assert inside >= 3
+    assert inside >= 3 if signum == signal.SIGKILL else inside == 0
     for path in begun:
         run(training.RunFolder(path, {"of": "the test"}, every=EVERY, resume=True), gradient=gradient)
         assert outcome(path, gradient) == expected
+
+
+def test_there_are_at_least_27_kills():
+    assert sum(KILLS.values()) >= 27
 
 
 def test_a_finished_run_resumes_to_itself(tmp_path):
@@ -115,21 +142,50 @@ def test_a_key_of_another_kind_comes_back(tmp_path):
     np.testing.assert_array_equal(jax.random.key_data(loaded), jax.random.key_data(key))
 
 
-@pytest.mark.parametrize("damage", ["flip", "truncate", "empty", "delete"])
+DAMAGE = {
+    "first byte": lambda good, other: flipped(good, 0),
+    "middle byte": lambda good, other: flipped(good, len(good) // 2),
+    "last byte": lambda good, other: flipped(good, -1),
+    "first half": lambda good, other: good[: len(good) // 2],
+    "second half": lambda good, other: good[len(good) // 2 :],
+    "without its end": lambda good, other: good[:-1],
+    "one more byte": lambda good, other: good + b"\0",
+    "twice": lambda good, other: good + good,
+    "zeros": lambda good, other: bytes(len(good)),
+    "empty": lambda good, other: b"",
+    "another file": lambda good, other: other,
+    "removed": lambda good, other: None,
+    "a folder": lambda good, other: pathlib.Path(),
+}
+
+
+def files(folder):
+    return [path for path in sorted((folder / "checkpoints" / "00000100").rglob("*")) if path.is_file()]
+
+
+def replace(file, bad):
+    """By other bytes, by a folder, or by nothing."""
+    file.unlink()
+    if isinstance(bad, bytes):
+        file.write_bytes(bad)
+    elif bad is not None:
+        file.mkdir()
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
 def test_every_damaged_file_is_found(copy, damage):
-    newest = copy / "checkpoints" / "00000100"
-    for file in [path for path in newest.rglob("*") if path.is_file()]:
-        good = file.read_bytes()
-        if not good:
-            continue
-        bad = {"flip": good[: len(good) // 2] + bytes([good[len(good) // 2] ^ 1]) + good[len(good) // 2 + 1 :],
-               "truncate": good[: len(good) // 2], "empty": b"", "delete": None}[damage]  # fmt: skip
-        file.unlink()
-        if bad is not None:
-            file.write_bytes(bad)
+    contents = {file: file.read_bytes() for file in files(copy)}
+    for file, good in contents.items():
+        replace(file, damage(good, next(other for other in contents.values() if other != good)))
         refuse(copy, training.CheckpointError, "is damaged")
+        shutil.rmtree(file) if file.is_dir() else file.unlink(missing_ok=True)
         file.write_bytes(good)
     assert run(training.RunFolder(copy, {"cell": "gru"}, resume=True), steps=100).ended == "finished"
+
+
+def test_there_are_at_least_126_damaged_files(finished):
+    assert len(DAMAGE) * len(files(finished)) >= 126
+    assert all(file.stat().st_size > 1 for file in files(finished))
 
 
 def test_a_folder_that_is_no_checkpoint(copy):
