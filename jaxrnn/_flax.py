@@ -14,7 +14,19 @@ from ._cells.affine import AffineParams
 from ._cells.lstm import LSTMState
 from ._cells.rnn import rnn, rnn_relu
 from ._core.cell import Cell, State
-from ._core.checks import check_array, check_bool, check_floating, check_tree_like, describe, dtype_of
+from ._core.checks import (
+    check_array,
+    check_array_like,
+    check_bool,
+    check_dtype,
+    check_floating,
+    check_function,
+    check_shape,
+    check_tree_like,
+    describe,
+    dtype_of,
+    shown,
+)
 from ._layers.networks import GRU, LSTM, RNN
 from ._scan.unroll import Checkpoint
 
@@ -24,21 +36,28 @@ Initializer: TypeAlias = Callable[..., Any]  # (key, shape, dtype) -> array
 
 zeros: Initializer = jax.nn.initializers.zeros
 
-_ELMAN_CELLS = {jnp.tanh: rnn, jax.lax.tanh: rnn, jax.nn.relu: rnn_relu}
+_INITIALIZED = {  # by which argument
+    "weight_ih": "kernel_init",
+    "weight_hh": "recurrent_kernel_init",
+    "bias_ih": "bias_init",
+    "bias_hh": "bias_init",
+}
+_ELMAN_CELLS = ((jnp.tanh, rnn), (jax.lax.tanh, rnn), (jax.nn.relu, rnn_relu))
 
 
 def elman_cell(activation_fn: Callable[..., Any]) -> Cell:
     """`jr.rnn` or `jr.rnn_relu`, by its activation."""
-    if activation_fn not in _ELMAN_CELLS:
-        raise ValueError(f"activation_fn must be jnp.tanh or jax.nn.relu, got {activation_fn!r}")
-    return _ELMAN_CELLS[activation_fn]
+    for function, cell in _ELMAN_CELLS:
+        if activation_fn is function:
+            return cell
+    raise ValueError(f"activation_fn must be jnp.tanh or jax.nn.relu, got {shown(activation_fn)}")
 
 
 def features_of(name: str, x: Any) -> int:
     """The size of x's last axis."""
     check_array(name, x)
-    if x.ndim == 0:
-        raise ValueError(f"{name} has shape (), expected features on its last axis")
+    if x.ndim == 0 or x.shape[-1] == 0:
+        raise ValueError(f"{name} has shape {x.shape}, expected features on its last axis")
     return x.shape[-1]
 
 
@@ -47,6 +66,39 @@ def check_dtypes(dtype: DTypeLike | None, param_dtype: DTypeLike) -> None:
     check_floating("param_dtype", param_dtype)
     if dtype is not None:
         check_floating("dtype", dtype)
+
+
+def check_deterministic(constructor: Any, call: Any) -> None:
+    """What both say of `deterministic`: bools, or None."""
+    for value in (constructor, call):
+        if value is not None:
+            check_bool("deterministic", value)
+
+
+def check_given(constructor: Any, call: Any) -> None:
+    """One of the two says whether dropout is off."""
+    if constructor is None and call is None:
+        raise ValueError("deterministic must be given to the constructor or in the call, got None in both")
+
+
+def check_initializer(name: str, initializer: Any) -> None:
+    """One of Flax's, or `jax.nn.initializers`."""
+    check_function(name, initializer, "key, shape, dtype", "array")
+
+
+def drawn(name: str, initializer: Initializer, key: Array, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
+    """What it gives, if that is what was asked for."""
+    array = initializer(key, shape, dtype)
+    check_array_like(f"what {name} gives", array, shape, jax.dtypes.canonicalize_dtype(dtype), "as it was asked for")
+    return array
+
+
+def batch_shape_of(input_shape: Any) -> tuple[int, ...]:
+    """The batch axes of inputs of this shape (*batch, I)."""
+    check_shape("input_shape", input_shape)
+    if not input_shape:
+        raise ValueError("input_shape is (), expected (*batch, features)")
+    return tuple(input_shape[:-1])
 
 
 def apply_network(
@@ -96,11 +148,15 @@ class CellSpec:
         """The cell's own initialisation, but for the tensors that have an initializer of Flax's."""
         key, *keys = jax.random.split(key, 5)
         params = _tensors(self._init(key))
-        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-        initializers = (kernel_init, recurrent_kernel_init, bias_init, bias_init)
-        for name, key, initializer in zip(names, keys, initializers, strict=True):
-            if initializer is not None and name in params:
-                params[name] = self._init_gates(initializer, key, params[name].shape)
+        given = {"kernel_init": kernel_init, "recurrent_kernel_init": recurrent_kernel_init, "bias_init": bias_init}
+        for argument, initializer in given.items():
+            if initializer is not None:
+                check_initializer(argument, initializer)
+        for (tensor, argument), key in zip(_INITIALIZED.items(), keys, strict=True):
+            initializer = given[argument]
+            if initializer is not None and tensor in params:
+                draw = functools.partial(drawn, argument, initializer)
+                params[tensor] = self._init_gates(draw, key, params[tensor].shape)
         return params
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -115,18 +171,23 @@ class CellSpec:
         keys: Iterator[Array] | None,
     ) -> Carry:
         """Each leaf (*batch, ·) from `carry_init`, in `dtype` or else the parameters'. Zeros draw no key."""
+        check_initializer("carry_init", carry_init)
         dtype = jnp.dtype(self.param_dtype if dtype is None else dtype)
         like = _to_carry(_state_like(self, tuple(batch_shape), dtype))
         if carry_init is zeros:
             return jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), like)
         if keys is None:
-            raise ValueError(f"carry_init={carry_init} needs random numbers, but no rng was given")
-        return jax.tree.map(lambda a: carry_init(next(keys), a.shape, a.dtype), like)
+            raise ValueError(f"carry_init={shown(carry_init)} needs random numbers, but no rng was given")
+        return jax.tree.map(lambda a: drawn("carry_init", carry_init, next(keys), a.shape, a.dtype), like)
 
     def step(self, params: dict[str, Array], carry: Carry, x: Array, dtype: DTypeLike | None) -> tuple[Carry, Array]:
         """The next carry and the output, in `dtype`, or in the arguments' own for None."""
         params, carry, x = _cast((params, carry, x), dtype)
-        features_of("inputs", x)
+        if features_of("inputs", x) != self.in_features:
+            raise ValueError(
+                f"inputs has shape {x.shape}, expected (*batch, {self.in_features}): in_features is {self.in_features}"
+            )
+        check_dtype("inputs", x, dtype_of(params["weight_ih"]), "as the parameters")
         like = _state_like(self, x.shape[:-1], dtype_of(params["weight_ih"]))
         check_tree_like("carry", carry, _to_carry(like), f"for inputs of shape {x.shape}")
         state = self.cell.step(_params_like(self)._replace(**params), _to_state(carry, like), x)

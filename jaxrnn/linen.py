@@ -28,14 +28,17 @@ from jax.typing import ArrayLike, DTypeLike
 from ._cells.gru import gru
 from ._cells.lstm import lstm
 from ._core.cell import Cell, check_cell
-from ._core.checks import check_int
+from ._core.checks import check_int, check_optional_key
 from ._flax import (
     Carry,
     CellSpec,
     Initializer,
     Network,
     apply_network,
+    batch_shape_of,
+    check_deterministic,
     check_dtypes,
+    check_given,
     drops,
     elman_cell,
     features_of,
@@ -75,6 +78,7 @@ class _Layer(nn.Module, kw_only=True):
             constructor if the network has dropout at all; during `init` nothing is dropped.
         """
         check_dtypes(self.dtype, self.param_dtype)
+        check_deterministic(self.deterministic, deterministic)
         arguments = [field.name for field in dataclasses.fields(self._network)][1:]
         net = self._network(features_of("x", x), **{name: getattr(self, name) for name in arguments})
         params = _declare(self, param_shapes(net), lambda key: net.init(key, self.param_dtype))
@@ -82,6 +86,7 @@ class _Layer(nn.Module, kw_only=True):
         return apply_network(net, params, x, h_0, dtype=self.dtype, lengths=lengths, key=key, checkpoint=checkpoint)
 
     def _dropout_key(self, deterministic: bool | None) -> Array | None:
+        check_given(self.deterministic, deterministic)
         deterministic = nn.merge_param("deterministic", self.deterministic, deterministic)
         return None if deterministic else self.make_rng("dropout")
 
@@ -195,9 +200,11 @@ class _Cell(nn.RNNCellBase, kw_only=True):
     @nn.nowrap
     def initialize_carry(self, rng: Array | None, input_shape: tuple[int, ...]) -> Carry:
         """The carry before the first step, for inputs of this shape (*batch, I). Zeros need no rng: it may be None."""
+        check_optional_key("rng", rng)
+        batch_shape = batch_shape_of(input_shape)
         spec = self._spec(input_shape[-1])
         keys = None if rng is None else (jax.random.fold_in(rng, leaf) for leaf in itertools.count())
-        return spec.initialize_carry(input_shape[:-1], self.dtype, self.carry_init, keys)
+        return spec.initialize_carry(batch_shape, self.dtype, self.carry_init, keys)
 
     @property
     def num_feature_axes(self) -> int:

@@ -31,8 +31,21 @@ from jax.typing import ArrayLike, DTypeLike
 from ._cells.gru import gru
 from ._cells.lstm import lstm
 from ._core.cell import Cell, check_cell
-from ._core.checks import check_int
-from ._flax import Carry, CellSpec, Initializer, Network, apply_network, check_dtypes, drops, elman_cell, zeros
+from ._core.checks import check_int, check_key
+from ._flax import (
+    Carry,
+    CellSpec,
+    Initializer,
+    Network,
+    apply_network,
+    batch_shape_of,
+    check_deterministic,
+    check_dtypes,
+    check_given,
+    drops,
+    elman_cell,
+    zeros,
+)
 from ._layers import networks as _networks
 from ._scan.unroll import Checkpoint
 
@@ -53,6 +66,7 @@ class _Layer(nnx.Module):
         rngs: nnx.Rngs,
     ) -> None:
         check_dtypes(dtype, param_dtype)
+        check_deterministic(deterministic, None)
         self.net = net
         self.deterministic = deterministic
         self.dtype = dtype
@@ -77,6 +91,7 @@ class _Layer(nnx.Module):
           deterministic: whether dropout is off; by default, what the constructor or `train()` and `eval()` said.
           rngs: for dropout, in place of the constructor's.
         """
+        check_deterministic(self.deterministic, deterministic)
         params = _params(self, _networks.param_shapes(self.net))
         key = self._dropout_key(deterministic, rngs) if drops(self.net) else None
         return apply_network(
@@ -93,8 +108,8 @@ class _Layer(nnx.Module):
             self.deterministic = deterministic
 
     def _dropout_key(self, deterministic: bool | None, rngs: nnx.Rngs | nnx.RngStream | Array | None) -> Array | None:
-        message = "deterministic is neither in the constructor nor in the call"
-        if nnx.module.first_from(deterministic, self.deterministic, error_msg=message):
+        check_given(self.deterministic, deterministic)
+        if self.deterministic if deterministic is None else deterministic:
             return None
         rngs = self.rngs if rngs is None else rngs
         if isinstance(rngs, nnx.Rngs):
@@ -102,6 +117,7 @@ class _Layer(nnx.Module):
         if isinstance(rngs, nnx.RngStream):
             return rngs()
         if isinstance(rngs, jax.Array):
+            check_key("rngs", rngs)
             return rngs
         raise TypeError(f"rngs must be nnx.Rngs, nnx.RngStream or a key, got {type(rngs).__name__}")
 
@@ -287,9 +303,16 @@ class AffineCell(nnx.RNNCellBase):
         carry_init: Initializer | None = None,
     ) -> Carry:
         """The carry before the first step, for inputs of this shape (*batch, I). Zeros need no rngs, and draw none."""
+        if not isinstance(rngs, nnx.Rngs | nnx.RngStream | None):
+            raise TypeError(f"rngs must be nnx.Rngs, nnx.RngStream or None, got {type(rngs).__name__}")
+        batch_shape = batch_shape_of(input_shape)
         stream = rngs["carry"] if isinstance(rngs, nnx.Rngs) else rngs
         keys = None if stream is None else (stream() for _ in itertools.count())
-        return self.spec.initialize_carry(input_shape[:-1], self.dtype, carry_init or self.carry_init or zeros, keys)
+        return self.spec.initialize_carry(batch_shape, self.dtype, self._carry_init(carry_init), keys)
+
+    def _carry_init(self, given: Initializer | None) -> Initializer:
+        own = zeros if self.carry_init is None else self.carry_init
+        return own if given is None else given
 
     @property
     def num_feature_axes(self) -> int:

@@ -279,7 +279,9 @@ def test_dropout():
     with pytest.raises(KeyError, match="No RngStream named 'dropout'"):
         jaxrnn.nnx.GRU(FEATURES, HIDDEN, num_layers=2, dropout=0.5, rngs=nnx.Rngs(params=0))
     unsaid = jaxrnn.nnx.GRU(FEATURES, HIDDEN, num_layers=2, dropout=0.5, deterministic=None, rngs=nnx.Rngs(0))
-    with pytest.raises(ValueError, match="deterministic is neither in the constructor nor in the call"):
+    with pytest.raises(
+        ValueError, match="deterministic must be given to the constructor or in the call, got None in both"
+    ):
         unsaid(x)
 
 
@@ -402,7 +404,7 @@ ERRORS = {
     "h_0": (lambda: make_layer("lstm")(X, CARRY), TypeError, r"h_0 must be a tuple \(h_0, c_0\)"),
     "lengths": (lambda: make_layer("gru")(X, lengths=jnp.array([9, 1, 1])), ValueError, r"must lie in \[0, 6\]"),
     "inputs": (lambda: make_cell("gru")(CARRY, 1.0), TypeError, "inputs must be an array"),
-    "inputs_features": (lambda: make_cell("gru")(CARRY, X[0, :, 1:]), ValueError, "input_size is 4"),
+    "inputs_features": (lambda: make_cell("gru")(CARRY, X[0, :, 1:]), ValueError, "in_features is 4"),
     "carry": (lambda: make_cell("lstm")(CARRY, X[0]), ValueError, "carry is float32"),
     "carry_shape": (lambda: make_cell("gru")(CARRY[1:], X[0]), ValueError, r"carry has shape \(2, 5\)"),
 }

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import jaxrnn as jr
+from jaxrnn import gradients
 
 from .cases import HIDDEN, TABLE, Case
 from .oracles import torch_module
@@ -109,3 +110,62 @@ def test_embedding():
     gradient = jax.grad(lambda params: jnp.sum(embedding.apply(params, ids) ** 2))(params)
     (module(torch.tensor(ids)) ** 2).sum().backward()
     np.testing.assert_allclose(gradient["weight"], module.weight.grad, rtol=1e-6)
+
+
+NET, LINEAR, EMBEDDING = jr.GRU(3, 4), jr.Linear(3, 2), jr.Embedding(7, 3)
+PARAMS, TENSOR = jr.gru.init(jax.random.key(0), 3, 4), torch.ones(6, 2, 3)
+PROBLEM = gradients.Problem(jr.gru, lambda params, h, y: jnp.sum(h))
+XS, H = np.ones((6, 2, 3), np.float32), np.zeros((2, 4), np.float32)
+
+
+def shape_of(tree):
+    return jax.tree.map(lambda a: torch.ones(a.shape), tree)
+
+
+# What a user of torch gives, and how the error begins
+TENSORS = {
+    "key": (lambda: NET.init(torch.Generator()), "key must be a random key, as from jax.random.key"),
+    "key of numbers": (lambda: NET.init(torch.tensor([0, 1])), "key must be a random key, as from jax.random.key"),
+    "unroll xs": (lambda: jr.unroll(jr.gru, PARAMS, TENSOR), "xs must be an array, got Tensor"),
+    "unroll params": (
+        lambda: jr.unroll(jr.gru, shape_of(PARAMS), XS),
+        r"params\.weight_ih must be an array, got torch\.float32\[12,3\]",
+    ),
+    "unroll state": (lambda: jr.unroll(jr.gru, PARAMS, XS, torch.zeros(2, 4)), "state must be an array, got torch"),
+    "unroll cell": (lambda: jr.unroll(torch.nn.GRUCell(3, 4), PARAMS, XS), "cell must be a jaxrnn.Cell, got GRUCell"),
+    "step x": (lambda: jr.gru.step(PARAMS, H, TENSOR[0]), "x must be an array, got Tensor"),
+    "step state": (lambda: jr.gru.step(PARAMS, torch.zeros(2, 4), XS[0]), "state must be an array, got Tensor"),
+    "network x": (lambda: NET.apply(NET.init(jax.random.key(0)), TENSOR), "x must be an array, got Tensor"),
+    "network params": (
+        lambda: NET.apply(torch.nn.GRU(3, 4).state_dict(), XS),
+        r"params\['weight_ih_l0'\] must be an array, got torch\.float32\[12,3\]",
+    ),
+    "network h_0": (
+        lambda: NET.apply(NET.init(jax.random.key(0)), XS, torch.zeros(1, 2, 4)),
+        "h_0 must be an array, got torch",
+    ),
+    "network dtype": (lambda: NET.init(jax.random.key(0), torch.float32), "dtype must be a floating-point dtype, got"),
+    "linear": (lambda: LINEAR.apply(dict(torch.nn.Linear(3, 2).named_parameters()), XS), "weight must be an array"),
+    "linear x": (lambda: LINEAR.apply(LINEAR.init(jax.random.key(0)), TENSOR), "x must be an array, got Tensor"),
+    "embedding ids": (
+        lambda: EMBEDDING.apply(EMBEDDING.init(jax.random.key(0)), torch.tensor([1])),
+        "ids must be an array, got Tensor",
+    ),
+    "gradient xs": (lambda: gradients.bptt(PROBLEM, PARAMS, H[0], TENSOR, None), "xs must be an array, got torch"),
+    "gradient params": (lambda: gradients.rtrl(PROBLEM, shape_of(PARAMS), H[0], XS[:, 0], None), r"params\.weight_ih"),
+    "gradient of a module": (
+        lambda: gradients.bptt(gradients.Problem(torch.nn.MSELoss, None), PARAMS, H[0], XS[:, 0], None),
+        "problem.loss must be a function",
+    ),
+}
+
+
+@pytest.mark.parametrize(("call", "message"), TENSORS.values(), ids=TENSORS)
+def test_tensors_are_refused_by_name(call, message):
+    with pytest.raises(TypeError, match=f"^{message}"):
+        call()
+
+
+def test_lengths_may_be_tensors():
+    expected = jr.unroll(jr.gru, PARAMS, XS, lengths=np.array([6, 2]))
+    jax.tree.map(np.testing.assert_array_equal, jr.unroll(jr.gru, PARAMS, XS, lengths=torch.tensor([6, 2])), expected)

@@ -8,6 +8,7 @@ s_t = gates(params, *a_t, s_{t-1})             elementwise over hidden units
 
 import dataclasses
 import inspect
+import numbers
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -20,14 +21,18 @@ from .._core.cell import Affine, Cell, Gates, Merge, Methods, State, named, qual
 from .._core.checks import (
     check_array,
     check_array_like,
-    check_batch_shape,
     check_bool,
     check_dtype,
     check_floating,
+    check_function,
     check_int,
+    check_key,
+    check_shape,
+    check_static,
     check_tree_like,
     describe,
     dtype_of,
+    shown,
 )
 from .._core.numerics import affine, uniform
 from .._scan.affine import run_affine
@@ -53,6 +58,7 @@ def init_affine(
     dtype: DTypeLike = jnp.float32,
 ) -> AffineParams:
     """All tensors from U(-1/sqrt(H), 1/sqrt(H)); `recurrent_size` is the width of h, H unless it is projected."""
+    check_key("key", key)
     check_int("input_size", input_size)
     check_int("hidden_size", hidden_size)
     check_bool("bias", bias)
@@ -127,8 +133,8 @@ def affine_cell(
       whose `step` checks its arguments.
 
     Raises:
-      TypeError, ValueError: blocks is not a positive int; gates or merge is not a function. `jr.unroll` raises a
-        ValueError if merge is not linear.
+      ValueError: blocks is not positive; from `jr.unroll`, merge is not linear.
+      TypeError: blocks is no int, slope no number, one of the others no function of these arguments.
 
     Example: the minimal gated unit (Zhou et al. 2016, arXiv:1603.09420), in its reset-after form.
 
@@ -145,16 +151,34 @@ def affine_cell(
     (4, 8)
     """
     check_int("blocks", blocks)
-    if not callable(gates):
-        raise TypeError(f"gates must be a function (params, z, r, state) -> state, got {type(gates).__name__}")
-    if not callable(merge):
-        raise TypeError(f"merge must be a function (z, r) -> tuple of arrays, got {type(merge).__name__}")
+    _check_functions(gates=gates, merge=merge, init=init, state=state, output=output, check=check)
+    if slope is not None and (isinstance(slope, bool) or not isinstance(slope, numbers.Real)):
+        raise TypeError(f"slope must be a number or None, got {shown(slope)} of type {type(slope).__name__}")
     structure = Affine(project, merge, gates, slope)
     methods = _Methods(structure, int(blocks), state, output, check)
     cell = Cell(init or methods.init, methods.initial_state, methods.step, output, structure, methods.run)
     name = qualname(gates)
     equations = _EQUATIONS.format(gates=name, blocks=blocks)
     return named(cell, f"jaxrnn.affine_cell({name}, blocks={blocks})", f"{equations}\n{inspect.getdoc(gates) or ''}")
+
+
+_FUNCTIONS = {
+    "gates": ("params, z, r, state", "state"),
+    "merge": ("z, r", "tuple of arrays"),
+    "init": ("key, input_size, hidden_size", "params"),
+    "state": ("params, batch_shape", "jax.ShapeDtypeStructs"),
+    "output": ("state", "h"),
+    "check": ("params", "None"),
+}
+
+
+def _check_functions(**given: Any) -> None:
+    """The functions that `affine_cell` is given; init and check may be None."""
+    for name, value in given.items():
+        if value is not None or name not in ("init", "check"):
+            check_static(name, value, *_FUNCTIONS[name])
+            if name != "gates" or given["merge"] is z_and_r:  # another merge says how many arguments the gates have
+                check_function(name, value, *_FUNCTIONS[name])
 
 
 _EQUATIONS = """A cell of two affine maps and the gates `{gates}`.
@@ -193,7 +217,7 @@ class _Methods(Methods):
     def initial_state(self, params: Any, batch_shape: tuple[int, ...] = ()) -> State:
         """The state before the first step: zeros, batch axes first."""
         self._check(params)
-        check_batch_shape(batch_shape)
+        check_shape("batch_shape", batch_shape)
         return jax.tree.map(lambda like: jnp.zeros(like.shape, like.dtype), self.state(params, tuple(batch_shape)))
 
     def step(self, params: Any, state: State, x: Array) -> State:

@@ -29,7 +29,7 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from .._core.cell import named
-from .._core.checks import check_array_like, check_int, dtype_of
+from .._core.checks import check_array_like, check_int, check_key, describe, dtype_of
 from .._core.numerics import affine, uniform
 from .affine import affine_cell, check_affine_params, init_affine, state_leaf, sum_of_z_and_r
 
@@ -74,6 +74,7 @@ def _init(
     Returns weight_ih (4H, I), weight_hh (4H, R), bias_ih and bias_hh (4H,), or None for bias=False, and weight_hr
     (R, H), or None for proj_size=0. R is proj_size, or H.
     """
+    check_key("key", key)
     check_int("hidden_size", hidden_size)
     check_proj_size(proj_size, hidden_size)
     key_affine, key_projection = jax.random.split(key)
@@ -103,6 +104,8 @@ def _state(params: LSTMParams, batch_shape: tuple[int, ...]) -> LSTMState:
 
 def _output(state: LSTMState) -> Array:
     """h (*batch, R)."""
+    if not isinstance(state, LSTMState):
+        raise TypeError(f"state must be a jaxrnn.LSTMState, got {describe(state)}")
     return state.h
 
 

@@ -10,8 +10,9 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from .._core.cell import Cell, Methods, Params, State, check_cell, named
+from .._core.checks import check_key, shown
 from .._core.time import masked
-from .._scan.steps import run_of
+from .._scan.steps import output_like, run_of
 
 
 def stack(*cells: Cell) -> Cell:
@@ -93,11 +94,12 @@ class _Stack(Methods):
         **options: Any,
     ) -> tuple[Params, ...]:
         """One entry of parameters a cell; `hidden_size` is a tuple with one width a cell."""
+        check_key("key", key)
         self._check_count("hidden_size", hidden_size)
         params = []
         for cell, cell_key, width in zip(self.cells, jax.random.split(key, len(self.cells)), hidden_size, strict=True):
             params.append(cell.init(cell_key, input_size, width, dtype=dtype, **options))
-            input_size = jax.eval_shape(lambda p, cell=cell: cell.output(cell.initial_state(p)), params[-1]).shape[-1]
+            input_size = output_like(cell, jax.eval_shape(cell.initial_state, params[-1]), ()).shape[-1]
         return tuple(params)
 
     def initial_state(self, params: tuple[Params, ...], batch_shape: tuple[int, ...] = ()) -> tuple[State, ...]:
@@ -142,10 +144,11 @@ class _Stack(Methods):
 
     def output(self, state: tuple[State, ...]) -> Array:
         """The output of the top cell."""
+        self._check_count("state", state)
         return self.cells[-1].output(state[-1])
 
     def _check_count(self, name: str, value: Any) -> None:
         if not isinstance(value, tuple):
-            raise TypeError(f"{name} must be a tuple with {len(self.cells)} entries, one a cell, got {value!r}")
+            raise TypeError(f"{name} must be a tuple with {len(self.cells)} entries, one a cell, got {shown(value)}")
         if len(value) != len(self.cells):
             raise ValueError(f"{name} must have {len(self.cells)} entries, one a cell, got {len(value)}")

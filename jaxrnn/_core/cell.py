@@ -1,10 +1,13 @@
 """The interface that every cell implements, and what tells equal cells, and what they are, from outside."""
 
+import functools
 import weakref
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, Self, TypeAlias
 
 from jax import Array
+
+from .checks import check_function, check_int, check_static
 
 __all__ = [
     "Affine",
@@ -155,6 +158,9 @@ class NamedCell(Cell):
         return self.name or super().__repr__()
 
 
+NamedCell.__name__ = "Cell"  # what messages and `help` call it; pickle goes by the qualified name
+
+
 def named(cell: Cell, name: str, text: str | None) -> Cell:
     """The same cell, with another name and text."""
     found = NamedCell(*cell)
@@ -194,10 +200,50 @@ def _record(kind: str, record: Any) -> str:
     return f"jaxrnn.{kind}({', '.join(fields)})"
 
 
+# What a cell's functions are called with where it is run, and what they give.
+_CALLS = {
+    "initial_state": ("params, batch_shape", "state"),
+    "step": ("params, state, x", "state"),
+    "output": ("state", "y"),
+    "run": ("params, state, xs, active, *, reverse, return_states", "(state, ys)"),
+}
+
+
 def check_cell(name: str, cell: Any) -> None:
-    """`cell` is a `Cell`."""
+    """`cell` is a `Cell` of functions that take what they are called with, and can be a static argument."""
     if not isinstance(cell, Cell):
         raise TypeError(f"{name} must be a jaxrnn.Cell, got {type(cell).__name__}")
+    check_int(f"{name}.input_ndim", cell.input_ndim, minimum=0)
+    try:
+        _check_fields(name, cell)
+    except TypeError:
+        _check_hashable(name, cell)
+        raise
+
+
+@functools.lru_cache  # of what is a static argument all the same
+def _check_fields(name: str, cell: Cell) -> None:
+    for field, function in _functions(cell).items():
+        check_function(f"{name}.{field}", function, *_CALLS[field])
+    if not isinstance(cell.affine, Affine | None):
+        raise TypeError(f"{name}.affine must be a jaxrnn.Affine or None, got {type(cell.affine).__name__}")
+
+
+def _check_hashable(name: str, cell: Cell) -> None:
+    """Names the field that is not: the cache of `_check_fields` does not."""
+    for field, function in _functions(cell).items():
+        check_static(f"{name}.{field}", function, *_CALLS[field])
+    for field, value in cell._asdict().items():
+        try:
+            hash(value)
+        except TypeError:
+            kind = type(value).__name__
+            raise TypeError(f"{name}.{field} must be hashable, got {kind}: a cell is a static argument") from None
+
+
+def _functions(cell: Cell) -> dict[str, Any]:
+    """Those that are called where it is run."""
+    return {field: getattr(cell, field) for field in _CALLS if field != "run" or cell.run is not None}
 
 
 def as_step(step: Any) -> Step:

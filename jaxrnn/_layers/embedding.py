@@ -8,7 +8,7 @@ import numpy as np
 from jax import Array
 from jax.typing import DTypeLike
 
-from .._core.checks import check_array, check_floating, check_int, check_params
+from .._core.checks import check_array, check_floating, check_int, check_key, check_params
 from .._core.compat import is_concrete
 
 
@@ -44,6 +44,7 @@ class Embedding:
 
     def init(self, key: Array, dtype: DTypeLike = jnp.float32) -> dict[str, Array]:
         """{"weight": (V, D)} from N(0, 1), torch's default."""
+        check_key("key", key)
         check_floating("dtype", dtype)
         return {"weight": jax.random.normal(key, (self.num_embeddings, self.embedding_dim), dtype)}
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from .._core.checks import check_array, check_bool, check_dtype, check_floating, check_int, check_params
+from .._core.checks import check_array, check_bool, check_dtype, check_floating, check_int, check_key, check_params
 from .._core.numerics import affine, uniform
 
 
@@ -46,6 +46,7 @@ class Linear:
 
     def init(self, key: Array, dtype: DTypeLike = jnp.float32) -> dict[str, Array]:
         """{"weight": (O, I), "bias": (O,)}, both from U(-1/sqrt(I), 1/sqrt(I)), torch's default."""
+        check_key("key", key)
         check_floating("dtype", dtype)
         key_weight, key_bias = jax.random.split(key)
         bound = self.in_features**-0.5

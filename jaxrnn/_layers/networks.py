@@ -20,12 +20,18 @@ from .._core.cell import Cell, State
 from .._core.checks import (
     check_array,
     check_array_like,
+    check_arrays,
     check_bool,
+    check_choice,
+    check_dict,
     check_dtype,
     check_floating,
     check_int,
+    check_key,
+    check_optional_key,
     check_params,
     describe,
+    shown,
 )
 from .._scan.directions import unroll_directions
 from .._scan.unroll import Checkpoint, check_checkpoint, check_lengths
@@ -66,8 +72,10 @@ class _Network:
         bias, weight_hr_l (R, H) if projected. R is proj_size, or H.
 
         Raises:
-          TypeError: dtype is not a floating-point type.
+          TypeError: key is no key, dtype is not a floating-point type.
+          ValueError: key is a batch of keys.
         """
+        check_key("key", key)
         check_floating("dtype", dtype)
         options = {"proj_size": self.proj_size} if self.proj_size else {}
         keys = jax.random.split(key, (self.num_layers, self._directions))
@@ -110,10 +118,15 @@ class _Network:
         Raises:
           ValueError: wrong names or shapes of params, wrong rank, features or T=0 in x, states or lengths that do not
             fit x, mixed dtypes, lengths out of range.
-          TypeError: params is not a dict; x, a state or a parameter is not an array; lengths are not integers.
+          TypeError: params is not a dict; x, a state or a parameter is not an array; lengths are not integers; key is
+            no key.
         """
+        check_dict(params)
+        check_arrays("params", params)
+        check_arrays("h_0", h_0)
         steps, batch_shape = self._check_input(x)
         check_checkpoint(checkpoint)
+        check_optional_key("key", key)
         if lengths is not None:
             lengths = check_lengths(lengths, steps, batch_shape)
         return _apply(self, params, x, h_0, lengths, key, checkpoint)
@@ -205,8 +218,7 @@ class RNN(_Network):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.nonlinearity not in tuple(_NONLINEARITIES):
-            raise ValueError(f'nonlinearity must be "tanh" or "relu", got {self.nonlinearity!r}')
+        check_choice("nonlinearity", self.nonlinearity, tuple(_NONLINEARITIES))
 
     @property
     def _cell(self) -> Cell:
@@ -352,7 +364,7 @@ def param_shapes(net: _Network) -> dict[str, tuple[int, ...]]:
 
 def _check_dropout(dropout: Any) -> None:
     if isinstance(dropout, bool) or not isinstance(dropout, numbers.Real):
-        raise TypeError(f"dropout must be a number, got {dropout!r} of type {type(dropout).__name__}")
+        raise TypeError(f"dropout must be a number, got {shown(dropout)} of type {type(dropout).__name__}")
     if not 0 <= float(dropout) <= 1:
         raise ValueError(f"dropout must be a probability in [0, 1], got {dropout}")
 

@@ -8,7 +8,18 @@ import jax
 from jax import Array, lax
 
 from .._core.cell import Cell, Params, State, Step, as_step
-from .._core.checks import check_int, check_tree_like, describe
+from .._core.checks import (
+    check_arrays,
+    check_function,
+    check_int,
+    check_optional_key,
+    check_static,
+    check_tree_like,
+    describe,
+)
+
+_STEP = ("params, state, x", "state")
+_FEED = ("params, state, key", "(x_next, emitted)")
 
 Feed = Callable[[Params, State, Array | None], tuple[Any, Any]]
 
@@ -43,7 +54,8 @@ def generate(
 
     Raises:
       ValueError: length below 1; step or feed return other shapes or dtypes than they were given.
-      TypeError: step or feed is not callable, length is not an int.
+      TypeError: step or feed is no function of these arguments, length is not an int, key is no key, params, state, x0
+        or what feed emits has a leaf that is no array.
 
     Example: an autonomous linear recurrence, h′ = h/2.
 
@@ -56,9 +68,12 @@ def generate(
     >>> hs.tolist()
     [0.5, 0.25, 0.125]
     """
-    if not callable(feed):
-        raise TypeError(f"feed must be a function (params, state, key) -> (x_next, emitted), got {type(feed).__name__}")
+    check_static("step", as_step(step), *_STEP)
+    check_static("feed", feed, *_FEED)
     check_int("length", length)
+    for name, tree in (("params", params), ("state", state), ("x0", x0)):
+        check_arrays(name, tree)
+    check_optional_key("key", key)
     return _generate(as_step(step), feed, params, state, x0, int(length), key)
 
 
@@ -67,6 +82,8 @@ def _generate(
     step: Step, feed: Feed, params: Params, state: State, x0: Any, length: int, key: Array | None
 ) -> tuple[State, Any]:
     """At module level, so that an eager call traces once."""
+    check_function("step", step, *_STEP)
+    check_function("feed", feed, *_FEED)
 
     def advance(carry: tuple[State, Any], step_key: Array | None) -> tuple[tuple[State, Any], Any]:
         state, x = carry
@@ -77,6 +94,7 @@ def _generate(
             raise TypeError(f"feed must return a tuple (x_next, emitted), got {describe(fed)}")
         x_next, emitted = fed
         check_tree_like("the x_next that feed returns", x_next, x, "as x0")
+        check_arrays("what feed emits", emitted)
         return (new_state, x_next), emitted
 
     keys = None if key is None else jax.random.split(key, length)

@@ -4,16 +4,52 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import jax
 from jax import Array, lax
 
 from .._core.cell import Cell, Params, Run, State, Step
-from .._core.checks import check_tree_like
+from .._core.checks import check_arrays, check_tree_like, describe
 from .._core.time import masked
 
 
 def run_of(cell: Cell) -> Run:
-    """How the cell runs a whole sequence: its own way, or by stepping."""
-    return cell.run or functools.partial(run_steps, cell.step, cell.output)
+    """How the cell runs a whole sequence: its own way, or by stepping; what comes out is looked at."""
+    return functools.partial(_run, cell)
+
+
+def _run(
+    cell: Cell,
+    params: Params,
+    state: State,
+    xs: Array,
+    active: Array | None,
+    /,
+    *,
+    reverse: bool,
+    return_states: bool,
+) -> tuple[State, Any]:
+    emitted = state if return_states else output_like(cell, state, xs.shape[1 : xs.ndim - cell.input_ndim])
+    run = cell.run or functools.partial(run_steps, cell.step, cell.output)
+    ran = run(params, state, xs, active, reverse=reverse, return_states=return_states)
+    over_time = jax.tree.map(lambda a: jax.ShapeDtypeStruct((xs.shape[0], *a.shape), a.dtype), emitted)
+    check_tree_like("what cell.run returns", ran, (state, over_time), "the final state, and what the steps give")
+    return ran
+
+
+def output_like(cell: Cell, state: State, batch_shape: tuple[int, ...]) -> Any:
+    """The shapes of the output at a state: arrays, which begin with the batch axes."""
+
+    def output(state: State) -> Any:
+        y = cell.output(state)
+        check_arrays("what cell.output returns", y)
+        return y
+
+    like = jax.eval_shape(output, state)
+    if not jax.tree.leaves(like):
+        raise TypeError(f"cell.output must return an array (*batch, R), got {describe(like)}")
+    if any(leaf.shape[: len(batch_shape)] != batch_shape for leaf in jax.tree.leaves(like)):
+        raise ValueError(f"cell.output must return an array (*batch, R), batch {batch_shape}, got {describe(like)}")
+    return like
 
 
 def run_steps(

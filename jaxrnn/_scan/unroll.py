@@ -11,7 +11,7 @@ from jax.experimental import checkify
 from jax.typing import ArrayLike
 
 from .._core.cell import Cell, Params, State, check_cell
-from .._core.checks import check_array, check_bool, check_int, check_tree_like
+from .._core.checks import check_array, check_arrays, check_bool, check_int, check_tree_like, describe, shown
 from .._core.compat import is_concrete
 from .._core.time import is_active, masked, run_segments, square_root, vary_with
 from .steps import run_of
@@ -59,7 +59,8 @@ def unroll(
 
     Raises:
       ValueError: T=0, wrong shapes or dtypes of xs, state or lengths, lengths out of range, unknown checkpoint.
-      TypeError: cell is no Cell, xs is no array, lengths are no integers.
+      TypeError: cell is no Cell, or one of functions that take or give something else; params, xs or state has a leaf
+        that is no array, lengths are no integers.
 
     Example:
 
@@ -73,6 +74,8 @@ def unroll(
     (True, True)
     """
     check_cell("cell", cell)
+    check_arrays("params", params)
+    check_arrays("state", state)
     check_sequence("xs", xs, cell.input_ndim)
     check_checkpoint(checkpoint)
     check_bool("reverse", reverse)
@@ -98,14 +101,14 @@ def check_checkpoint(checkpoint: Any) -> None:
     """None, "sqrt" or a positive int."""
     if isinstance(checkpoint, str):
         if checkpoint != "sqrt":
-            raise ValueError(f'checkpoint must be None, an int of steps or "sqrt", got {checkpoint!r}')
+            raise ValueError(f'checkpoint must be None, an int of steps or "sqrt", got {shown(checkpoint)}')
     elif checkpoint is not None:
         check_int("checkpoint", checkpoint)
 
 
 def check_lengths(lengths: Any, steps: int, batch_shape: tuple[int, ...]) -> Array:
     """The lengths as int32 of the batch's shape; looks at the values where they are known."""
-    values = np.asarray(lengths) if is_concrete(lengths) else lengths
+    values = _values(lengths) if is_concrete(lengths) else lengths
     if values.size == 0 and isinstance(lengths, list | tuple):
         values = values.astype(int)  # an empty list has no dtype of its own
     if not jnp.issubdtype(values.dtype, jnp.integer):
@@ -120,6 +123,13 @@ def check_lengths(lengths: Any, steps: int, batch_shape: tuple[int, ...]) -> Arr
     if outside.size:
         raise ValueError(f"lengths must lie in [0, {steps}], the number of time steps, got {outside[0]}")
     return jnp.asarray(values, jnp.int32)
+
+
+def _values(lengths: Any) -> np.ndarray:
+    try:
+        return np.asarray(lengths)
+    except (TypeError, ValueError):
+        raise TypeError(f"lengths must be integers, one for each sequence, got {describe(lengths)}") from None
 
 
 @functools.partial(jax.jit, static_argnames=("cell", "reverse", "checkpoint", "return_states"))
@@ -138,6 +148,7 @@ def _unroll(
     leading = xs.shape[1 : xs.ndim - min(1, cell.input_ndim)]  # batch axes, and those of an image but its channels
     if state is None:
         state = cell.initial_state(params, leading)
+        check_arrays("what cell.initial_state returns", state)
     else:
         expected = jax.eval_shape(lambda p: cell.initial_state(p, leading), params)
         check_tree_like("state", state, expected, f"for xs of shape {xs.shape}")

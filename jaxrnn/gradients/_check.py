@@ -12,12 +12,12 @@ import numpy as np
 from jax import Array, lax
 
 from .._core.cell import Cell, Params, State, Step, as_step
-from .._core.checks import describe, dtype_of
+from .._core.checks import check_function, describe, dtype_of
 from .._core.compat import has_no_forward_mode
 from ._algorithms.bptt import bptt
 from ._algorithms.influence.rtrl import rtrl
 from ._leaves import at, concrete, is_real, split
-from ._problem import Problem, check_differentiable, check_sequences
+from ._problem import Problem, check_arguments, check_differentiable, check_real
 
 DTYPES = (jnp.bfloat16, jnp.float32, jnp.float64)
 DIRECTIONS = 2  # random ones, for each leaf
@@ -91,9 +91,10 @@ def check_gradient(step: Cell | Step, params: Params, state: State, xs: Any) -> 
     AssertionError: check_gradient found an error:
       finite differences: dL/dstate is 0 by vjp, 0.0244406 by finite differences: a stop_gradient left in?
     """
-    as_step(step)
-    check_sequences(xs, None)
+    check_function("step", as_step(step), "params, state, x", "state")
+    check_arguments(params, state, xs, None)
     check_differentiable(params, state)
+    check_real("xs", xs)
     concrete(
         (params, state, xs),
         "check_gradient compares numbers, which are not known inside a jitted function: call it outside",

@@ -12,14 +12,14 @@ import numpy as np
 from jax import Array, lax
 
 from .._core.cell import Params, State
-from .._core.checks import check_int, check_tree_like, describe, dtype_of
+from .._core.checks import check_int, check_optional_key, check_tree_like, describe, is_real_number
 from .._core.compat import temporary_bytes
 from .._reports.comparison import Agreement, Comparison, Cost, Measured
 from ._algorithms.bptt import bptt
 from ._learner import Gradient
 from ._leaves import concrete, ravel
 from ._norms import nonzero, norm, unit
-from ._problem import Problem, check_problem, check_sequences
+from ._problem import Problem, check_arguments, check_problem
 from ._signature import takes_key
 
 _SECONDS, _CALLS = 0.3, range(3, 30)  # a call is timed again for this long, so many times
@@ -70,7 +70,7 @@ def compare(
     (True, True)
     """
     check_problem(problem)
-    steps = check_sequences(xs, ys)
+    steps = check_arguments(params, state, xs, ys)
     check_int("repeats", repeats)
     stochastic = _check_algorithms(algorithms, key)
     args = concrete(
@@ -94,9 +94,12 @@ def _check_algorithms(algorithms: Any, key: Array | None) -> dict[str, bool]:
     if not algorithms:
         raise ValueError("algorithms is empty, expected at least one name -> function")
     stochastic = {name: _is_stochastic(name, algorithm) for name, algorithm in algorithms.items()}
+    check_optional_key("key", key)
     if key is None and any(stochastic.values()):
         names = ", ".join(name for name, takes in stochastic.items() if takes)
-        raise ValueError(f"compare needs a key for the stochastic algorithms ({names}), as from jax.random.key(0)")
+        raise ValueError(
+            f"compare needs a key for the stochastic algorithms ({names}), as from jax.random.key(0), got None"
+        )
     return stochastic
 
 
@@ -119,7 +122,7 @@ def _call(
     if not isinstance(result, tuple) or len(result) != 3:
         raise TypeError(f"algorithms[{name!r}] returned {describe(result)}, expected (value, grads, state)")
     value, grads, new_state = result
-    if jnp.shape(value) != () or not jnp.issubdtype(dtype_of(value), jnp.floating):
+    if not is_real_number(value):
         raise TypeError(f"algorithms[{name!r}] returned the value {describe(value)}, expected one real number")
     check_tree_like(f"the gradient that algorithms[{name!r}] returned", grads, params, "as params")
     check_tree_like(f"the state that algorithms[{name!r}] returned", new_state, state, "as the state it was given")

@@ -14,7 +14,7 @@ from .._reports.flow import Flow, rate_of
 from ._leaves import at, concrete, is_real, ravel, split, steps_of, unravel
 from ._local import local_step, loss_gradient
 from ._norms import nonzero, norm
-from ._problem import Problem, check_parts, check_problem, check_sequences
+from ._problem import Problem, check_arguments, check_parts, check_problem
 
 MAP = 1000  # longer sequences are subsampled to at most as many times
 _KRYLOV = 32  # directions in which the norm of a larger Jacobian is sought
@@ -60,7 +60,7 @@ def flow(problem: Problem, params: Params, state: State, xs: Any, ys: Any) -> Fl
     ('vanishing', -0.1054, 0.81)
     """
     check_problem(problem)
-    steps = check_sequences(xs, ys)
+    steps = check_arguments(params, state, xs, ys)
     args = concrete((params, state, xs, ys), "flow reports on values: it cannot run inside jax.jit")
     stride = -(-steps // MAP)
     found = jax.tree.map(np.asarray, _flow(problem, stride, *args))

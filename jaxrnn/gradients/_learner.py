@@ -9,8 +9,9 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from .._core.cell import Params, State
+from .._core.checks import check_arrays, check_optional_key, describe
 from ._leaves import at
-from ._problem import Problem, check_parts, check_sequences
+from ._problem import Problem, check_arguments, check_parts, check_real
 from ._sums import add_up, narrowed, zero_sums
 
 
@@ -45,7 +46,8 @@ def sequence_gradient(
     learner: Learner, params: Params, state: State, xs: Any, ys: Any, key: Array | None = None
 ) -> Gradient:
     """The sum of what the learner gives over a sequence, for parameters that stay as they are."""
-    check_sequences(xs, ys)
+    check_arguments(params, state, xs, ys)
+    check_optional_key("key", key)
     return _sequence_gradient(learner, params, state, xs, ys, key)
 
 
@@ -71,9 +73,22 @@ def run_learner(learner: Learner, params: Params, carry: Any, xs: Any, ys: Any) 
     return carry, narrowed(total, value), grads
 
 
+def checked_update(
+    update: Callable[..., Any], kind: type, params: Params, carry: Any, x: Any, y: Any
+) -> tuple[Any, Array, Params]:
+    """`update(params, carry, x, y)` for a carry of this kind."""
+    if not isinstance(carry, kind):
+        raise TypeError(f"carry must be from the learner's init, got {describe(carry)}")
+    for name, tree in (("params", params), ("carry", carry), ("x", x), ("y", y)):
+        check_arrays(name, tree)
+    check_real("params", params)
+    return update(params, carry, x, y)
+
+
 def checked_init(
     problem: Problem, init: Callable[..., Any], params: Params, state: State, x: Any, key: Array | None = None
 ) -> Any:
     """`init(params, state, x, key)`, if they fit together."""
+    check_optional_key("key", key)
     check_parts(problem, params, state, x)
     return init(params, jax.tree.map(jnp.asarray, state), x, key)

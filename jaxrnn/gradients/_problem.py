@@ -10,7 +10,15 @@ import jax.numpy as jnp
 from jax import Array
 
 from .._core.cell import Cell, Params, State, Step, as_step
-from .._core.checks import check_tree_like, describe, dtype_of
+from .._core.checks import (
+    check_arrays,
+    check_function,
+    check_static,
+    check_tree_like,
+    describe,
+    dtype_of,
+    is_real_number,
+)
 from ._leaves import is_real
 
 
@@ -66,21 +74,36 @@ def _told(select: Any) -> Any:
     return select.__reduce__() if isinstance(select, operator.itemgetter | operator.attrgetter) else select
 
 
+_CALLS = {
+    "step": ("params, state, x", "state"),
+    "loss": ("params, state, y", "number"),
+    "select": ("params", "what step gets"),
+}
+
+
+def _functions(problem: Problem) -> dict[str, Any]:
+    return problem._asdict() | {"step": as_step(problem.step)}
+
+
 def check_problem(problem: Any) -> None:
     """A `Problem` of functions that can be static arguments."""
     if not isinstance(problem, Problem):
         raise TypeError(f"problem must be a jaxrnn.gradients.Problem, got {type(problem).__name__}")
-    as_step(problem.step)
-    for name in ("loss", "select"):
-        if not callable(getattr(problem, name)):
-            raise TypeError(f"problem.{name} must be a function, got {type(getattr(problem, name)).__name__}")
-    for name, value in problem._asdict().items():
-        if getattr(type(value), "__hash__", None) is None:
-            raise TypeError(f"problem.{name} must be hashable, got {type(value).__name__}: it is a static argument")
+    for name, function in _functions(problem).items():
+        check_static(f"problem.{name}", function, *_CALLS[name])
+
+
+def check_arguments(params: Params, state: State, xs: Any, ys: Any) -> int:
+    """They hold arrays, xs and ys time first; T."""
+    check_arrays("params", params)
+    check_arrays("state", state)
+    return check_sequences(xs, ys)
 
 
 def check_sequences(xs: Any, ys: Any) -> int:
     """T, which all leaves of xs and ys have first."""
+    check_arrays("xs", xs)
+    check_arrays("ys", ys)
     leaves = [
         (name + jax.tree_util.keystr(path), jnp.shape(leaf))
         for name, tree in (("xs", xs), ("ys", ys))
@@ -100,6 +123,11 @@ def check_sequences(xs: Any, ys: Any) -> int:
 
 def check_parts(problem: Problem, params: Params, state: State, x: Any) -> None:
     """The parameters can be differentiated, and a step, for an x like this, gives a state like the one it got."""
+    check_arrays("params", params)
+    check_arrays("state", state)
+    check_arrays("x", x)
+    for name, function in _functions(problem).items():
+        check_function(f"problem.{name}", function, *_CALLS[name])
     check_differentiable(params, state)
     jax.eval_shape(functools.partial(checked_step, problem), params, state, x)
 
@@ -113,6 +141,8 @@ def checked_step(problem: Problem, params: Params, state: State, x: Any) -> Stat
 
 def check_differentiable(params: Params, state: State) -> None:
     """All parameters can be differentiated, and some of the state."""
+    check_real("params", params)
+    check_real("state", state)
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         if not is_real(leaf):
             name = jax.tree_util.keystr(path)
@@ -121,9 +151,17 @@ def check_differentiable(params: Params, state: State) -> None:
         raise TypeError(f"state must have a floating-point leaf, got {describe(state)}")
 
 
+def check_real(name: str, tree: Any) -> None:
+    """No leaf is complex."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        if jnp.issubdtype(dtype_of(leaf), jnp.complexfloating):
+            where = f"{name}{jax.tree_util.keystr(path)}"
+            raise TypeError(f"{where} has dtype {dtype_of(leaf)}: complex numbers are not supported")
+
+
 def checked_loss(problem: Problem, params: Params, state: State, y: Any) -> Array:
     """The loss, a real scalar."""
     value = problem.loss(params, state, y)
-    if not jax.tree_util.all_leaves([value]) or jnp.shape(value) != () or not is_real(value):
+    if not is_real_number(value):
         raise ValueError(f"loss must return one real number, got {describe(value)}")
     return jnp.asarray(value)

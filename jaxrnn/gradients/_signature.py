@@ -3,7 +3,9 @@
 import inspect
 from typing import Any
 
-_ARGUMENTS = ("problem", "params", "state", "xs", "ys")
+from .._core.checks import check_function
+
+ARGUMENTS, GIVES = "problem, params, state, xs, ys", "(value, grads, state)"
 
 
 def takes_key(algorithm: Any, name: str) -> bool:
@@ -12,15 +14,9 @@ def takes_key(algorithm: Any, name: str) -> bool:
     Raises:
       TypeError: it cannot be called at all; the message says so of `name`.
     """
-    expected = f"{name} must be a function ({', '.join(_ARGUMENTS)}, *, key=None) -> (value, grads, state)"
-    if not callable(algorithm):
-        raise TypeError(f"{expected}, got {type(algorithm).__name__}")
-    signature = inspect.signature(algorithm)
-    is_stochastic = "key" in signature.parameters and _is_unbound(signature.parameters["key"])
-    try:
-        signature.bind(*_ARGUMENTS, **({"key": None} if is_stochastic else {}))
-    except TypeError as error:
-        raise TypeError(f"{expected}: {error}") from None
+    parameters = inspect.signature(algorithm).parameters if callable(algorithm) else {}
+    is_stochastic = "key" in parameters and _is_unbound(parameters["key"])
+    check_function(name, algorithm, f"{ARGUMENTS}, *, key" if is_stochastic else ARGUMENTS, GIVES)
     return is_stochastic
 
 

@@ -11,7 +11,7 @@ from jax import Array
 from .._core.cell import Params, State, as_step
 from ._algorithms.bptt import total_loss
 from ._leaves import at, is_real, split, steps_of
-from ._problem import Problem, check_parts, check_problem, check_sequences
+from ._problem import Problem, check_arguments, check_parts, check_problem
 
 
 def state_gradients(problem: Problem, params: Params, state: State, xs: Any, ys: Any) -> State:
@@ -38,7 +38,7 @@ def state_gradients(problem: Problem, params: Params, state: State, xs: Any, ys:
     [27.0, 9.0, 3.0, 1.0]
     """
     check_problem(problem)
-    check_sequences(xs, ys)
+    check_arguments(params, state, xs, ys)
     return _state_gradients(problem, params, state, xs, ys)
 
 

@@ -37,6 +37,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from .._core.cell import Params, State
+from .._core.checks import check_arrays, check_optional_key
 from ._algorithms.influence.rtrl import rtrl_learner as rtrl
 from ._algorithms.influence.snap import snap_learner as snap
 from ._algorithms.tbptt import tbptt_learner as tbptt
@@ -92,6 +93,9 @@ def _by_vmap(learner: Learner) -> Learner:
 
 
 def _checked_init(init: Any, params: Params, state: State, x: Any, key: Array | None = None) -> Any:
+    check_arrays("state", state)
+    check_arrays("x", x)
+    check_optional_key("key", key)
     leaves = [
         (name + jax.tree_util.keystr(path), jnp.shape(leaf))
         for name, tree in (("state", state), ("x", x))

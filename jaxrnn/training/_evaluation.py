@@ -1,12 +1,13 @@
 """Measuring the parameters on the way, and choosing to stop by it."""
 
+import contextlib
 import dataclasses
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from .._core.checks import check_int, describe
+from .._core.checks import check_function, check_int, describe, shown
 from ._folder import Row
 
 Stop: TypeAlias = Callable[[list[Row]], bool]
@@ -40,9 +41,9 @@ class Evaluation:
     best: str | None = None
 
     def __post_init__(self) -> None:
-        for name, value in (("function", self.function), ("stop", self.stop)):
-            if not callable(value) and (name == "function" or value is not None):
-                raise TypeError(f"{name} must be a function, got {type(value).__name__}")
+        check_function("function", self.function, "params", "dict of numbers")
+        if self.stop is not None:
+            check_function("stop", self.stop, "evaluations", "bool")
         if self.every is not None:
             check_int("every", self.every)
         if not isinstance(self.best, str | None):
@@ -52,11 +53,19 @@ class Evaluation:
 def measure(evaluation: Evaluation, params: Any) -> dict[str, float]:
     """What it gives, as floats."""
     returned = evaluation.function(params)
-    if not isinstance(returned, dict) or any(np.shape(value) for value in returned.values()):
+    if not isinstance(returned, dict) or not all(isinstance(name, str) for name in returned):
         raise TypeError(f"evaluation.function must return a dict of numbers, got {describe(returned)}")
     if taken := {"step", "loss", "seconds"} & set(returned):
         raise ValueError(f"what evaluation.function gives must not be named {sorted(taken)}: fit writes them itself")
-    return {name: float(value) for name, value in returned.items()}
+    return {name: _number(name, value) for name, value in returned.items()}
+
+
+def _number(name: str, value: Any) -> float:
+    """As a float, which several numbers are not, and no text is."""
+    with contextlib.suppress(TypeError, ValueError):
+        if not isinstance(value, str) and np.shape(value) == ():
+            return float(value)
+    raise TypeError(f"evaluation.function must return a dict of numbers, got {describe(value)} as {name!r}")
 
 
 def check_has(row: Row, name: str) -> None:
@@ -70,6 +79,7 @@ def early_stopping(name: str, patience: int) -> Stop:
 
     Raises:
       ValueError: patience is not positive.
+      TypeError: name is no str, patience no int.
       KeyError: an evaluation has no `name`.
 
     >>> from jaxrnn import training
@@ -79,6 +89,8 @@ def early_stopping(name: str, patience: int) -> Stop:
     >>> stop([{"validation_loss": loss} for loss in (3.0, 2.0, 2.1, 2.2)])
     True
     """
+    if not isinstance(name, str):
+        raise TypeError(f"name must be a str, got {shown(name)} of type {type(name).__name__}")
     check_int("patience", patience)
 
     def stop(evaluations: list[Row]) -> bool:

@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 import filelock
 from jax.sharding import Mesh
 
-from .._core.checks import check_int
+from .._core.checks import check_bool, check_int, check_shapes, shown
 from . import _checkpoint
 from ._checkpoint import Best, CheckpointError
+from ._mesh import check_mesh
 from ._processes import agreed, is_first
 from ._step import TrainState
 
@@ -47,7 +48,7 @@ class RunFolder:
 
     Raises:
       ValueError: every or keep is not positive, path is empty.
-      TypeError: config or notes are not what JSON can hold.
+      TypeError: path is no path, config or notes no dict that JSON can hold, resume no bool, every or keep no int.
       RunFolderError: raised by `fit` when there is a run in the folder and resume=False, when its config differs, when
         another process is using it, when the metrics are not as they were written, or when a file cannot be written.
       CheckpointError: raised by `fit` for a checkpoint that is damaged or of another model. Nothing has been touched.
@@ -64,6 +65,9 @@ class RunFolder:
         if self.every is not None:
             check_int("every", self.every)
         check_int("keep", self.keep)
+        check_bool("resume", self.resume)
+        if not isinstance(self.path, str | os.PathLike):
+            raise TypeError(f"path must be a str or a pathlib.Path, got {shown(self.path)}")
         if not str(self.path):
             raise ValueError("path must name a folder, got an empty one")
         object.__setattr__(self, "path", pathlib.Path(self.path))
@@ -105,8 +109,13 @@ class RunFolder:
           mesh: to lay the arrays out over.
 
         Raises:
+          TypeError: like is no `TrainState` of arrays or shapes, mesh no mesh.
           CheckpointError: there is none, it is damaged, or it is of another model.
         """
+        if not isinstance(like, TrainState):
+            raise TypeError(f"like must be a training.TrainState, got {type(like).__name__}")
+        check_shapes("like", like)
+        check_mesh(mesh)
         return _checkpoint.restore(self._newest(), like, mesh)
 
     def load_best(self, params: Any, mesh: Mesh | None = None) -> Best:
@@ -117,8 +126,11 @@ class RunFolder:
           mesh: to lay the arrays out over.
 
         Raises:
+          TypeError: params has a leaf that is neither array nor shape, mesh is no mesh.
           CheckpointError: there is no checkpoint, or it has none; it is damaged, or of another model.
         """
+        check_shapes("params", params)
+        check_mesh(mesh)
         return _checkpoint.restore_best(self._newest(), params, mesh)
 
     @contextlib.contextmanager
@@ -300,11 +312,13 @@ def _os_errors(doing: str) -> Iterator[None]:
         raise RunFolderError(f"{doing}: {error.strerror}") from error
 
 
-def _as_json(name: str, value: Any) -> Any:
+def _as_json(name: str, value: Any) -> Row:
+    if not isinstance(value, dict):
+        raise TypeError(f"{name} must be a dict, got {shown(value)}")
     try:
         return json.loads(json.dumps(value, allow_nan=False))
     except (TypeError, ValueError) as error:
-        raise TypeError(f"{name} must be what JSON can hold, got {value!r}: {error}") from error
+        raise TypeError(f"{name} must be what JSON can hold, got {shown(value)}: {error}") from error
 
 
 def _finite(value: Any) -> Any:

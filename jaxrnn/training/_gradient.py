@@ -9,11 +9,19 @@ import jax.numpy as jnp
 from jax import Array
 
 from .._core.cell import Cell
-from .._core.checks import describe
+from .._core.checks import (
+    check_arrays,
+    check_function,
+    check_static,
+    describe,
+    dtype_of,
+    is_real_number,
+    shown,
+)
 from ..gradients import Gradient, Learner, Problem
 from ..gradients._learner import run_learner
 from ..gradients._problem import check_problem
-from ..gradients._signature import takes_key
+from ..gradients._signature import ARGUMENTS, GIVES, takes_key
 from ..gradients._sums import narrowed
 from ..gradients.online import batched
 
@@ -24,6 +32,9 @@ ValueAndGrad: TypeAlias = Callable[[Any, Any, Any, Array], tuple[tuple[Array, tu
 def _the_state(params: Any, state: Any, x: Any, key: Array | None = None) -> Any:
     del params, x, key
     return state
+
+
+_ARGUMENTS = "params, carry, batch, key"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +48,9 @@ class StepGradient:
     Args:
       function: with batch and carry as a loss gets them.
       init: `(params, state, x, key=None) -> carry`, what `fit` is to begin with; by default the state itself.
+
+    Raises:
+      TypeError: function or init is no function of these arguments.
 
     Example: signs of the gradient in place of the gradient.
 
@@ -56,6 +70,11 @@ class StepGradient:
     function: ValueAndGrad
     init: Callable[..., Any] = dataclasses.field(default=_the_state, compare=False)
 
+    def __post_init__(self) -> None:
+        check_static("function", self.function, _ARGUMENTS, "((value, (carry, metrics)), grads)")
+        check_function("function", self.function, _ARGUMENTS, "((value, (carry, metrics)), grads)")
+        check_function("init", self.init, "params, state, x, key", "carry")
+
 
 class Outcome(NamedTuple):
     """What a gradient gave for a step."""
@@ -73,6 +92,10 @@ class _ByJAX:
     loss: Any
 
     def __call__(self, params: Any, carry: Any, batch: Any, key: Array) -> Any:
+        for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+            if not jnp.issubdtype(dtype_of(leaf), jnp.inexact):
+                name = f"params{jax.tree_util.keystr(path)}"
+                raise TypeError(f"{name} has dtype {dtype_of(leaf)}: only floating-point can be differentiated")
         return jax.value_and_grad(self._checked_loss, has_aux=True)(params, carry, batch, key)
 
     def _checked_loss(self, params: Any, carry: Any, batch: Any, key: Array) -> Any:
@@ -87,9 +110,11 @@ def gradient_of(loss: Loss | StepGradient) -> StepGradient:
     if isinstance(loss, Learner | Problem) or not callable(loss):
         adapters = "training.over_streams(learner), training.over_sequences(problem, algorithm)"
         raise TypeError(
-            f"loss must be a function (params, carry, batch, key) -> (value, (carry, metrics)), or a gradient such as "
+            f"loss must be a function ({_ARGUMENTS}) -> (value, (carry, metrics)), or a gradient such as "
             f"{adapters}, got {type(loss).__name__}"
         )
+    check_static("loss", loss, _ARGUMENTS, "(value, (carry, metrics))")
+    check_function("loss", loss, _ARGUMENTS, "(value, (carry, metrics))")
     return StepGradient(_ByJAX(loss))
 
 
@@ -115,8 +140,10 @@ def _checked(who: str, found: Any, carry: Any) -> tuple[Array, tuple[Any, dict[s
             pass
         case _:
             raise TypeError(f"{who} must return (value, (carry, metrics)), metrics a dict, got {describe(found)}")
-    if jnp.shape(value) != ():
-        raise ValueError(f"{who} must return a scalar value, got shape {jnp.shape(value)}")
+    if not is_real_number(value):
+        raise ValueError(f"{who} must return a real scalar value, got {describe(value)}")
+    for name, metric in metrics.items():
+        _check_metric(name, metric)
     if taken := {"step", "loss", "grad_norm", "seconds"} & set(metrics):
         raise ValueError(f"metrics must not be named {sorted(taken)}: fit writes them itself")
     if describe(new_carry) != describe(carry):
@@ -124,6 +151,15 @@ def _checked(who: str, found: Any, carry: Any) -> tuple[Array, tuple[Any, dict[s
             f"{who} must return a carry like the one it was given, {describe(carry)}, got {describe(new_carry)}"
         )
     return value, (new_carry, metrics)
+
+
+def _check_metric(name: Any, metric: Any) -> None:
+    """A name, and an array of any shape."""
+    if not isinstance(name, str):
+        raise TypeError(f"metrics must have str as names, got {shown(name)} of type {type(name).__name__}")
+    check_arrays(f"metrics[{name!r}]", metric)
+    if not jax.tree_util.all_leaves([metric]) or jnp.issubdtype(dtype_of(metric), jax.dtypes.prng_key):
+        raise TypeError(f"metrics[{name!r}] must be an array of numbers, got {describe(metric)}")
 
 
 def over_sequences(problem: Problem, algorithm: Callable[..., Gradient]) -> StepGradient:
@@ -159,6 +195,7 @@ def over_sequences(problem: Problem, algorithm: Callable[..., Gradient]) -> Step
     True
     """
     check_problem(problem)
+    check_static("algorithm", algorithm, ARGUMENTS, GIVES)
     takes_key(algorithm, "algorithm")
     return StepGradient(_OverSequences(problem, algorithm))
 

@@ -10,7 +10,7 @@ from jax import Array
 from jax.sharding import Mesh
 from tqdm import tqdm
 
-from .._core.checks import check_int
+from .._core.checks import check_arrays, check_bool, check_function, check_int, check_optional_key
 from ._batches import Batches
 from ._evaluation import Evaluation
 from ._folder import Row, RunFolder, opened
@@ -19,7 +19,7 @@ from ._mesh import check_mesh
 from ._processes import is_first, of_all
 from ._run import Ended, NonFiniteLossError, Result, Run, initial_copy, kept
 from ._signals import asked_to_stop
-from ._step import Rule, TrainState
+from ._step import Rule, TrainState, check_optimizer
 
 OnChunk: TypeAlias = Callable[[list[Row], TrainState], bool | None]
 _PRESSING: tuple[Ended | None, ...] = (None, "stopped", "interrupted", "terminated")
@@ -89,7 +89,14 @@ def fit(
     Example: see `jaxrnn.training`.
     """
     gradient = gradient_of(loss)
-    _check_types(optimizer, batches, mesh, folder, evaluation)
+    check_optimizer(optimizer)
+    _check_functions(batches, on_chunk)
+    check_mesh(mesh)
+    _check_records(folder, evaluation)
+    check_bool("progress", progress)
+    check_arrays("params", params)
+    check_arrays("carry", carry)
+    check_optional_key("key", key)
     _check_intervals(steps, chunk, accumulate, evaluation, folder)
     rule = Rule(gradient, optimizer, accumulate, mesh)
     run = Run(rule, batches, steps, chunk, evaluation)
@@ -117,22 +124,20 @@ def fit(
     return run.result(ended)
 
 
-def _check_types(optimizer: Any, batches: Any, mesh: Any, folder: Any, evaluation: Any) -> None:
+def _check_functions(batches: Any, on_chunk: Any) -> None:
+    check_function("batches", batches, "start, stop", "arrays, as from training.shuffled")
+    if on_chunk is not None:
+        check_function("on_chunk", on_chunk, "rows, state", "bool or None")
+
+
+def _check_records(folder: Any, evaluation: Any) -> None:
     expected = {
-        "optimizer": (
-            optimizer,
-            optax.GradientTransformation,
-            "an optax.GradientTransformation, such as optax.adam(0.01)",
-        ),
-        "batches": (batches, Callable, "a function (start, stop) -> arrays, such as training.shuffled makes"),
-        "mesh": (mesh, Mesh | None, "a mesh from training.data_mesh"),
         "folder": (folder, RunFolder | None, "a training.RunFolder"),
         "evaluation": (evaluation, Evaluation | None, "a training.Evaluation"),
     }
     for name, (value, kind, words) in expected.items():
         if not isinstance(value, kind):
             raise TypeError(f"{name} must be {words}, got {type(value).__name__}")
-    check_mesh(mesh)
 
 
 def _check_intervals(

@@ -36,7 +36,7 @@ def data_mesh(devices: int | None = None) -> Mesh:
     check_int("devices", devices)
     if devices > len(available):
         raise ValueError(
-            f"a mesh of {devices} devices was asked for, there are {len(available)} ({available[0].platform})"
+            f"a mesh of {devices} devices was asked for, there are only {len(available)} ({available[0].platform})"
         )
     if jax.process_count() > 1 and devices != len(available):
         raise ValueError(
@@ -45,8 +45,10 @@ def data_mesh(devices: int | None = None) -> Mesh:
     return Mesh(np.array(available[:devices]), (_AXIS,), axis_types=(AxisType.Auto,))
 
 
-def check_mesh(mesh: Mesh | None) -> None:
-    """The mesh is like those of `data_mesh`."""
+def check_mesh(mesh: Any) -> None:
+    """The mesh is like those of `data_mesh`, or None."""
+    if not isinstance(mesh, Mesh | None):
+        raise TypeError(f"mesh must be a mesh from training.data_mesh, got {type(mesh).__name__}")
     if mesh is not None and (mesh.axis_names != (_AXIS,) or mesh.axis_types != (AxisType.Auto,)):
         raise ValueError(f"mesh must have one Auto axis, {_AXIS!r}, as from training.data_mesh, got {mesh}")
 

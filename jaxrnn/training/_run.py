@@ -13,7 +13,7 @@ import numpy as np
 import optax
 from jax import Array
 
-from ._batches import Batches
+from ._batches import Batches, checked_batches
 from ._checkpoint import Best
 from ._evaluation import Evaluation, check_has, measure
 from ._folder import Resumed, Row
@@ -138,13 +138,7 @@ class Run:
 
     def _load(self) -> Any:
         start, stop = self.step, min(self.step + self.chunk, self.steps)
-        batches = jax.tree.map(np.asarray, self.batches(start, stop))
-        for path, leaf in jax.tree_util.tree_flatten_with_path(batches)[0]:
-            if leaf.ndim == 0 or len(leaf) != stop - start:
-                name = f"batches({start}, {stop}){jax.tree_util.keystr(path)}"
-                raise ValueError(
-                    f"{name} has shape {leaf.shape}, expected ({stop - start}, batch, ...), a batch a step"
-                )
+        batches = checked_batches(self.batches, start, stop)
         self.check("a chunk of batches", batches, 1)
         return place(batches, self.rule.mesh, CHUNK)
 

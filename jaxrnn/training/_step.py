@@ -9,6 +9,7 @@ import optax
 from jax import Array, lax
 from jax.sharding import Mesh
 
+from .._core.checks import check_arrays, check_key
 from ._gradient import Outcome, StepGradient, outcome_of
 from ._mesh import BATCH, REPLICATED, constrain
 
@@ -35,9 +36,25 @@ class Rule(NamedTuple):
 def initial_state(
     params: Any, optimizer: optax.GradientTransformation, carry: Any = None, key: Array | None = None
 ) -> TrainState:
-    """The state before the first step; under `jax.eval_shape`, what a checkpoint of it looks like."""
+    """The state before the first step; under `jax.eval_shape`, what a checkpoint of it looks like.
+
+    Raises:
+      TypeError: optimizer is no optax.GradientTransformation, params or carry has a leaf that is no array, key no key.
+      ValueError: key is a batch of keys.
+    """
+    check_optimizer(optimizer)
+    check_arrays("params", params)
+    check_arrays("carry", carry)
     key = jax.random.key(0) if key is None else key
+    check_key("key", key)
     return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), carry, key)
+
+
+def check_optimizer(optimizer: Any) -> None:
+    """An `optax.GradientTransformation`."""
+    if not isinstance(optimizer, optax.GradientTransformation):
+        words = "an optax.GradientTransformation, such as optax.adam(0.01)"
+        raise TypeError(f"optimizer must be {words}, got {type(optimizer).__name__}")
 
 
 @functools.partial(jax.jit, static_argnames="rule", donate_argnames="state")

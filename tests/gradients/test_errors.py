@@ -133,7 +133,7 @@ def counting(params, state, x):
             gradients.Problem(jr.rnn, None),
             (PARAMS, STATE, XS, YS),
             TypeError,
-            "problem.loss must be a function, got NoneType",
+            r"problem.loss must be a function \(params, state, y\) -> number, got NoneType",
         ),
     ],
 )

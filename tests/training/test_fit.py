@@ -250,7 +250,7 @@ BAD = {
     "not a scalar": (
         {"loss": lambda p, c, b, k: (p["out"]["bias"], (c, {}))},
         ValueError,
-        r"loss must return a scalar value, got shape \(3,\)",
+        r"loss must return a real scalar value, got float32\[3\]",
     ),
     "another carry": (
         {"loss": lambda p, c, b, k: (p["out"]["bias"].sum(), (c[:, :2], {}))},
@@ -272,9 +272,9 @@ def test_bad_arguments(options, error, message):
 
 
 def test_an_evaluation_checks_its_fields():
-    with pytest.raises(TypeError, match="function must be a function, got dict"):
+    with pytest.raises(TypeError, match=r"function must be a function \(params\) -> dict of numbers, got dict"):
         training.Evaluation({})
-    with pytest.raises(TypeError, match="stop must be a function, got int"):
+    with pytest.raises(TypeError, match=r"stop must be a function \(evaluations\) -> bool, got int"):
         training.Evaluation(dict, stop=3)
     with pytest.raises(ValueError, match="every must be at least 1, got 0"):
         training.Evaluation(dict, every=0)
@@ -307,7 +307,22 @@ def test_shuffled_epochs_hold_each_example_once(size, seed):
 def test_shuffled_refuses_what_it_cannot_batch():
     with pytest.raises(ValueError, match="the same number of examples"):
         training.shuffled({"x": np.arange(10), "y": np.arange(9)}, 2)
-    with pytest.raises(ValueError, match="data has 10 examples, fewer than batch_size=11"):
+    with pytest.raises(ValueError, match="data has 10 examples, expected at least batch_size=11"):
         training.shuffled(np.arange(10), 11)
     with pytest.raises(ValueError, match="batch_size must be at least 1"):
         training.shuffled(np.arange(10), 0)
+
+
+def test_data_may_be_tensors_but_parameters_may_not():
+    """Data is on the host, and becomes NumPy's; what needs a gradient or another device does not."""
+    torch = pytest.importorskip("torch")
+    data = torch.arange(12.0).reshape(6, 2)
+    np.testing.assert_array_equal(training.shuffled(data, 3)(0, 2), training.shuffled(data.numpy(), 3)(0, 2))
+    with pytest.raises(TypeError, match=r"data\['x'\] must be what NumPy makes an array of, got torch.float32\[6\]"):
+        training.shuffled({"x": torch.ones(6, requires_grad=True)}, 3)
+    with pytest.raises(TypeError, match=r"params\['w'\] must be an array, got torch.float32\[2\]"):
+        training.fit(loss, {"w": torch.ones(2)}, OPTIMIZER, batches, 10)
+    with pytest.raises(TypeError, match="carry must be an array, got torch"):
+        fit(carry=torch.zeros(8, 4))
+    with pytest.raises(TypeError, match=r"optimizer must be an optax.GradientTransformation, .*, got Adam"):
+        training.fit(loss, make(), torch.optim.Adam([torch.ones(1)]), batches, 10)

@@ -17,7 +17,7 @@ import pytest
 
 from jaxrnn import training
 
-from .runs import EVERY, PROCESSES, STEPS, refuse, run, without_seconds
+from .runs import EVERY, PROCESSES, STEPS, flipped, like, refuse, run, without_seconds
 from .task import fit, make, rows
 
 NEWEST = pathlib.Path("checkpoints") / "00000100"
@@ -236,6 +236,25 @@ def test_what_may_differ_on_resuming_is_kept(tmp_path):
     assert (folder.saved_config(), folder.saved_notes()) == ({"seed": 1}, {"data": "there"})
 
 
+LOADS = {
+    "a number": (lambda folder: folder.load(3), "like must be a training.TrainState, got int"),
+    "parameters": (lambda folder: folder.load(make()), "like must be a training.TrainState, got dict"),
+    "no shapes": (
+        lambda folder: folder.load(like()._replace(carry="x")),
+        r"like\.carry must be an array or its shape, got str",
+    ),
+    "no mesh": (lambda folder: folder.load(like(), 3), "mesh must be a mesh from training.data_mesh, got int"),
+    "params": (lambda folder: folder.load_best({"w": 3.0}), r"params\['w'\] must be an array or its shape, got float"),
+    "best of no mesh": (lambda folder: folder.load_best(make(), "x"), "mesh must be a mesh .*, got str"),
+}
+
+
+@pytest.mark.parametrize(("call", "message"), LOADS.values(), ids=LOADS)
+def test_what_to_load_is_checked(finished, call, message):
+    with pytest.raises(TypeError, match=message):
+        call(training.RunFolder(finished))
+
+
 def test_a_folder_needs_a_name_and_json():
     with pytest.raises(ValueError, match="path must name a folder, got an empty one"):
         training.RunFolder("")
@@ -369,7 +388,7 @@ def test_every_damaged_file_of_the_best_is_found(tmp_path):
     newest = tmp_path / "checkpoints" / "00000040"
     for file in [path for path in (newest / "best").rglob("*") if path.is_file() and path.stat().st_size]:
         good = file.read_bytes()
-        file.write_bytes(good[: len(good) // 2] + bytes([good[len(good) // 2] ^ 1]) + good[len(good) // 2 + 1 :])
+        file.write_bytes(flipped(good, len(good) // 2))
         with pytest.raises(training.CheckpointError, match="is damaged"):
             training.RunFolder(tmp_path).load_best(make())
         file.write_bytes(good)

@@ -10,11 +10,14 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from ..._core.cell import Params, State, as_step
+from ..._core.checks import check_arrays, check_key, dtype_of, shown
 from ..._core.compat import is_concrete
 from .._learner import Gradient
 from .._leaves import at, split, steps_of
-from .._problem import Problem, check_parts, check_problem, check_sequences
+from .._problem import Problem, check_arguments, check_parts, check_problem
 from .bptt import total_loss
+
+_REAL = (jnp.floating, jnp.integer)
 
 
 def artbp(
@@ -39,7 +42,7 @@ def artbp(
 
     Raises:
       ValueError: cut outside [0, 1) or of another shape, no key; as `bptt`.
-      TypeError: as `bptt`.
+      TypeError: cut is no real number, key is no key; as `bptt`.
 
     Source: Tallec and Ollivier 2017, arXiv:1705.08209.
 
@@ -53,11 +56,15 @@ def artbp(
     (8, 8)
     """
     check_problem(problem)
-    steps = check_sequences(xs, ys)
+    steps = check_arguments(params, state, xs, ys)
     if key is None:
-        raise ValueError("artbp cuts at random: it needs a key, as from jax.random.key(0)")
+        raise ValueError("artbp cuts at random: it needs a key, as from jax.random.key(0), got None")
+    check_key("key", key)
+    check_arrays("cut", cut)
+    if not jax.tree_util.all_leaves([cut]) or not any(jnp.issubdtype(dtype_of(cut), kind) for kind in _REAL):
+        raise TypeError(f"cut must be a real number, or one between any two steps, got {shown(cut)}")
     if is_concrete(cut) and not (np.all(np.asarray(cut) >= 0) and np.all(np.asarray(cut) < 1)):
-        raise ValueError(f"cut must lie in [0, 1), got {cut}")
+        raise ValueError(f"cut must lie in [0, 1), got {shown(cut)}")
     if jnp.shape(cut) not in ((), (steps - 1,)):
         raise ValueError(f"cut has shape {jnp.shape(cut)}, expected () or {(steps - 1,)}: one between any two steps")
     return _artbp(problem, params, state, xs, ys, key, cut)

@@ -8,13 +8,13 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from ..._core.cell import Cell, Params, State, as_step
-from ..._core.checks import check_int
+from ..._core.checks import check_choice, check_int
 from ..._core.time import run_segments, square_root
 from ..._scan.unroll import unroll
 from .._learner import Gradient
 from .._leaves import at, split, steps_of
 from .._local import with_recurrent
-from .._problem import Problem, check_parts, check_problem, check_sequences, checked_loss
+from .._problem import Problem, check_arguments, check_parts, check_problem, checked_loss
 from .._sums import add_up, narrowed, zero_sums
 from .revolve import default_snapshots, schedule
 
@@ -71,14 +71,14 @@ def bptt(
     (13.0, 7.0)
     """
     check_problem(problem)
-    steps = check_sequences(xs, ys)
+    steps = check_arguments(params, state, xs, ys)
     return _bptt(problem, _kept_states(memory, snapshots, steps), params, state, xs, ys)
 
 
 def _kept_states(memory: Any, snapshots: Any, steps: int) -> Memory | int:
     """`memory`, with the number of snapshots in place of "revolve"."""
-    if memory not in (None, "full", "sqrt", "revolve"):
-        raise ValueError(f'memory must be "full", "sqrt" or "revolve", got {memory!r}')
+    if memory is not None:
+        check_choice("memory", memory, ("full", "sqrt", "revolve"))
     if snapshots is None:
         return default_snapshots(steps) if memory == "revolve" else memory or "full"
     check_int("snapshots", snapshots)

@@ -10,10 +10,10 @@ from jax import Array, lax
 from ..._core.cell import Params, State
 from ..._core.checks import check_int
 from .._batch import batch_problem
-from .._learner import Gradient, Learner, checked_init, sequence_gradient
+from .._learner import Gradient, Learner, checked_init, checked_update, sequence_gradient
 from .._leaves import split, steps_of
 from .._local import local_step, loss_gradient, with_recurrent
-from .._problem import Problem, check_problem, check_sequences
+from .._problem import Problem, check_arguments, check_problem
 from .._sums import add_up, narrowed, zero_sums
 
 
@@ -49,7 +49,7 @@ def tbptt(problem: Problem, params: Params, state: State, xs: Any, ys: Any, *, k
     (13.0, 4.0)
     """
     _check_truncation(k1, k2)
-    steps = check_sequences(xs, ys)
+    steps = check_arguments(params, state, xs, ys)
     learner = tbptt_learner(problem, k1=min(k1, steps), k2=min(k2, steps))
     return sequence_gradient(learner, params, state, xs, ys)
 
@@ -80,7 +80,7 @@ def tbptt_learner(problem: Problem, *, k1: int, k2: int) -> Learner:
 def _learner(problem: Problem, k1: int, k2: int) -> Learner:
     return Learner(
         functools.partial(checked_init, problem, functools.partial(_init, k2)),
-        functools.partial(_update, problem, k1, k2),
+        functools.partial(checked_update, functools.partial(_update, problem, k1, k2), TBPTTCarry),
         functools.partial(_rest, problem),
         functools.partial(_learner, batch_problem(problem), k1, k2),
     )

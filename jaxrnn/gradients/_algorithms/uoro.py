@@ -9,7 +9,7 @@ from jax import Array
 
 from ..._core.cell import Params, State
 from ..._core.checks import check_int
-from .._learner import Gradient, Learner, checked_init, sequence_gradient
+from .._learner import Gradient, Learner, checked_init, checked_update, sequence_gradient
 from .._leaves import ravel, unravel, wide_dtype
 from .._local import local_step, loss_gradient, real_shapes, with_recurrent
 from .._norms import norm
@@ -77,7 +77,7 @@ def uoro_learner(problem: Problem, *, samples: int = 1) -> Learner:
 def _learner(problem: Problem, samples: int) -> Learner:
     return Learner(
         functools.partial(checked_init, problem, functools.partial(_init, problem, samples)),
-        functools.partial(_update, problem),
+        functools.partial(checked_update, functools.partial(_update, problem), UOROCarry),
     )
 
 
@@ -94,7 +94,7 @@ def _init(problem: Problem, samples: int, params: Params, state: State, x: Any, 
     """No influence yet."""
     del x
     if key is None:
-        raise ValueError("uoro draws random signs: it needs a key, as from jax.random.key(0)")
+        raise ValueError("uoro draws random signs: it needs a key, as from jax.random.key(0), got None")
     reals, weights = real_shapes(problem, params, state)
     dtype = wide_dtype([*reals, *weights])
     left, right = (jnp.zeros((samples, sum(a.size for a in leaves)), dtype) for leaves in (reals, weights))

@@ -20,7 +20,7 @@ import scipy.sparse as sp
 from jax import Array
 
 from ...._core.cell import Cell, Params, State
-from ..._learner import Learner, checked_init
+from ..._learner import Learner, checked_init, checked_update
 from ..._leaves import ravel, unravel, wide_dtype
 from ..._local import local_step, loss_gradient, real_shapes, with_recurrent
 from ..._problem import Problem
@@ -33,11 +33,11 @@ BUDGET = 2**31  # bytes
 @functools.lru_cache
 def influence_learner(problem: Problem, order: int | None, budget: int) -> Learner:
     """The learner that keeps the influence of parameters on what they reach within `order` steps, all for None."""
+    name = "rtrl" if order is None else "snap"
+    update = jax.named_scope(f"jaxrnn.gradients.{name}")(functools.partial(_update, problem, order))
     return Learner(
         functools.partial(checked_init, problem, functools.partial(_init, problem, order, budget)),
-        jax.named_scope(f"jaxrnn.gradients.{'rtrl' if order is None else 'snap'}")(
-            functools.partial(_update, problem, order)
-        ),
+        functools.partial(checked_update, update, InfluenceCarry),
     )
 
 

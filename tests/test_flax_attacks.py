@@ -1,0 +1,134 @@
+"""Every argument of the modules of jaxrnn.linen and jaxrnn.nnx against what is no good for it: see attacks.py."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxrnn as jr
+
+from .attacks import KEY, Argument, Door, accepted, attacks, refused
+
+flax = pytest.importorskip("flax")
+
+from flax import nnx as flax_nnx  # noqa: E402
+
+from jaxrnn import linen, nnx  # noqa: E402
+
+X, CARRY = np.ones((6, 2, 3), np.float32), np.zeros((2, 4), np.float32)
+RNGS = flax_nnx.Rngs(0)
+AFFINE = jr.affine_cell(lambda params, z, r, h: z + r, blocks=1)
+SIZE, FLAG, INITIALIZER = Argument(4, "int"), Argument(False, "bool"), Argument(jax.nn.initializers.ones, "None")
+DTYPE, PARAM_DTYPE = Argument(jnp.float32, "None"), Argument(jnp.float32, "None")
+WHETHER = Argument(True, "None, bool")
+LAYER = {
+    "hidden_size": SIZE,
+    "num_layers": Argument(2, "int"),
+    "bias": FLAG,
+    "batch_first": FLAG,
+    "dropout": Argument(0.1, "scalar"),
+    "bidirectional": FLAG,
+    "dtype": DTYPE,
+    "param_dtype": PARAM_DTYPE,
+    "deterministic": WHETHER,
+}
+CELL = {
+    "bias": Argument(True, "bool"),
+    "kernel_init": INITIALIZER,
+    "recurrent_kernel_init": INITIALIZER,
+    "bias_init": INITIALIZER,
+    "dtype": DTYPE,
+    "param_dtype": PARAM_DTYPE,
+    "carry_init": Argument(jax.nn.initializers.zeros),
+}
+OWN = {
+    "RNN": {"nonlinearity": Argument("relu")},
+    "LSTM": {"proj_size": Argument(2, "int")},
+    "SimpleCell": {"activation_fn": Argument(jnp.tanh)},
+    "AffineCell": {"cell": Argument(AFFINE)},
+}
+CALL = {
+    "x": Argument(X),
+    "h_0": Argument(np.zeros((2, 2, 4), np.float32), "None"),
+    "lengths": Argument(None, "None, old key"),
+    "deterministic": Argument(False, "bool"),
+    "checkpoint": Argument(2, "None, int"),
+}
+
+
+def by_linen(kind, **arguments):
+    """A layer or cell, and what it makes of inputs."""
+    module = getattr(linen, kind)(**arguments)
+    if not kind.endswith("Cell"):
+        return jax.eval_shape(module.init, KEY, X)
+    carry = module.initialize_carry(None, X[0].shape)
+    return jax.eval_shape(module.init, KEY, carry, X[0])
+
+
+def by_nnx(kind, **arguments):
+    module = getattr(nnx, kind)(**arguments)
+    return module.initialize_carry(X[0].shape) if kind.endswith("Cell") else module(X)
+
+
+LINEN = linen.GRU(4, 2, dropout=0.5)
+NNX = nnx.GRU(3, 4, 2, dropout=0.5, rngs=RNGS)
+VARIABLES = LINEN.init(KEY, X)
+LINEN_CELL, NNX_CELL = linen.GRUCell(4), nnx.GRUCell(3, 4, rngs=RNGS)
+CELL_VARIABLES = LINEN_CELL.init(KEY, CARRY, X[0])
+NEEDED, OPTIONAL = {"deterministic": FLAG}, {"carry_init": Argument(jax.nn.initializers.zeros, "None")}  # of nnx
+STEP = {"carry": Argument(CARRY), "inputs": Argument(X[0], "nan")}
+SHAPE = Argument((2, 3))
+OTHER_SHAPES = flax.errors.ScopeParamShapeError  # by Flax itself
+DOORS = {
+    **{f"linen.{kind}": Door(functools.partial(by_linen, kind), LAYER | OWN.get(kind, {})) for kind in ("RNN", "LSTM")},
+    **{
+        f"linen.{kind}": Door(functools.partial(by_linen, kind), {"features": SIZE} | CELL | OWN.get(kind, {}))
+        for kind in ("SimpleCell", "LSTMCell", "AffineCell")
+    },
+    "a linen.GRU": Door(functools.partial(LINEN.apply, VARIABLES, rngs={"dropout": KEY}), CALL, OTHER_SHAPES),
+    "a linen.GRUCell": Door(functools.partial(LINEN_CELL.apply, CELL_VARIABLES), STEP, OTHER_SHAPES),
+    "linen initialize_carry": Door(
+        LINEN_CELL.initialize_carry, {"rng": Argument(KEY, "None, key, old key"), "input_shape": SHAPE}
+    ),
+    **{
+        f"nnx.{kind}": Door(
+            functools.partial(by_nnx, kind),
+            {"in_features": Argument(3, "int"), "rngs": Argument(RNGS)} | LAYER | NEEDED | OWN.get(kind, {}),
+        )
+        for kind in ("RNN", "LSTM")
+    },
+    **{
+        f"nnx.{kind}": Door(
+            functools.partial(by_nnx, kind),
+            {"in_features": SIZE, "hidden_features": SIZE, "rngs": Argument(RNGS)}
+            | CELL
+            | OWN.get(kind, {})
+            | OPTIONAL,
+        )
+        for kind in ("SimpleCell", "LSTMCell", "AffineCell")
+    },
+    "a nnx.GRU": Door(
+        NNX, CALL | {"deterministic": Argument(False, "None, bool"), "rngs": Argument(RNGS, "None, key")}
+    ),
+    "a nnx.GRUCell": Door(NNX_CELL, STEP),
+    "nnx initialize_carry": Door(
+        NNX_CELL.initialize_carry,
+        {"input_shape": SHAPE, "rngs": Argument(RNGS, "None"), "carry_init": Argument(None, "None")},
+    ),
+}
+
+
+@pytest.mark.parametrize("door", DOORS.values(), ids=DOORS)
+def test_the_good_arguments_are_good(door):
+    door.call(**door.good())
+
+
+@pytest.mark.parametrize(("door", "name"), attacks(DOORS).values(), ids=attacks(DOORS))
+def test_what_is_no_good_is_refused_by_name(door, name):
+    assert accepted(door, name) == door.arguments[name].kinds
+
+
+def test_there_are_more_than_three_thousand():
+    assert refused(DOORS) > 3000
