@@ -7,7 +7,7 @@ import jax
 import jax.core
 from jax import Array
 from jax.custom_derivatives import SymbolicZero
-from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
 
 __all__ = [
     "called_jaxpr",
@@ -16,6 +16,7 @@ __all__ = [
     "has_no_forward_mode",
     "is_concrete",
     "is_pure",
+    "is_reverse_only",
     "is_symbolic_zero",
     "output_shapes",
     "run_jaxpr",
@@ -63,7 +64,7 @@ def run_jaxpr(
     apply: Callable[[JaxprEqn, list[Value]], Sequence[Value]],
     constant: Callable[[Any], Value],
 ) -> list[Value]:
-    """The outputs of a jaxpr, run on values of another kind than arrays.
+    """The outputs of a jaxpr, run on values of another kind than arrays; operations that they do not need are not run.
 
     Args:
       closed: as from `jax.make_jaxpr`.
@@ -71,20 +72,37 @@ def run_jaxpr(
       apply: `(equation, operands) -> results` of one operation.
       constant: the value that stands for an array, or for a tracer of an outer transformation.
     """
-    jaxpr, values = closed.jaxpr, {}
+    jaxpr, values, needed = closed.jaxpr, {}, _needed(closed)
 
     def read(atom: Any) -> Value:
         return constant(atom.val) if isinstance(atom, Literal) else values[atom]
 
     values.update(zip(jaxpr.constvars, map(constant, closed.consts), strict=True))
     values.update(zip(jaxpr.invars, arguments, strict=True))
-    for equation in jaxpr.eqns:
+    for equation in needed:
         results = apply(equation, [read(atom) for atom in equation.invars])
         values.update(zip(equation.outvars, results, strict=True))
     return [read(atom) for atom in jaxpr.outvars]
 
 
-_CALLS = {"closed_call": "call_jaxpr", "jit": "jaxpr", "remat2": "jaxpr"}  # primitive: the parameter that holds a jaxpr
+def _needed(closed: ClosedJaxpr) -> list[JaxprEqn]:
+    """The operations that the outputs are made of."""
+    needed, read = [], {atom for atom in closed.jaxpr.outvars if not isinstance(atom, Literal)}
+    for equation in reversed(closed.jaxpr.eqns):
+        if not read.isdisjoint(equation.outvars):
+            needed.append(equation)
+            read.update(atom for atom in equation.invars if not isinstance(atom, Literal))
+    return needed[::-1]
+
+
+# The parameter that holds a jaxpr, by primitive.
+_CALLS = {
+    "closed_call": "call_jaxpr",
+    "custom_jvp_call": "call_jaxpr",
+    "custom_vjp_call": "call_jaxpr",
+    "jit": "jaxpr",
+    "remat2": "jaxpr",
+}
 
 
 def called_jaxpr(equation: JaxprEqn) -> ClosedJaxpr | None:
@@ -93,6 +111,20 @@ def called_jaxpr(equation: JaxprEqn) -> ClosedJaxpr | None:
         return None
     called = equation.params[_CALLS[equation.primitive.name]]
     return called if isinstance(called, ClosedJaxpr) else ClosedJaxpr(called, ())
+
+
+def is_reverse_only(closed: ClosedJaxpr) -> bool:
+    """Whether the jaxpr of a tangent cannot be run, because the function holds a `custom_vjp`."""
+    return "custom_lin" in _primitives(closed.jaxpr)
+
+
+def _primitives(jaxpr: Jaxpr) -> set[str]:
+    """The names of all operations, those of loops and calls as well."""
+    found = {equation.primitive.name for equation in jaxpr.eqns}
+    for part in jax.tree.leaves([list(equation.params.values()) for equation in jaxpr.eqns]):
+        if isinstance(part, ClosedJaxpr | Jaxpr):
+            found |= _primitives(part.jaxpr if isinstance(part, ClosedJaxpr) else part)
+    return found
 
 
 def is_pure(equation: JaxprEqn) -> bool:

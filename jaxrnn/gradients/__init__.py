@@ -14,6 +14,8 @@ from .._reports.flow import Flow as Flow
 from . import online as online
 from ._algorithms.artbp import artbp as artbp
 from ._algorithms.bptt import bptt as bptt
+from ._algorithms.influence.pattern import SparsityPattern as SparsityPattern
+from ._algorithms.influence.pattern import sparsity_pattern as sparsity_pattern
 from ._algorithms.influence.rtrl import rtrl as rtrl
 from ._algorithms.influence.snap import snap as snap
 from ._algorithms.tbptt import tbptt as tbptt
@@ -32,6 +34,7 @@ __all__ = [
     "Gradient",
     "Learner",
     "Problem",
+    "SparsityPattern",
     "artbp",
     "bptt",
     "check_gradient",
@@ -40,6 +43,7 @@ __all__ = [
     "online",
     "rtrl",
     "snap",
+    "sparsity_pattern",
     "state_gradients",
     "tbptt",
     "uoro",

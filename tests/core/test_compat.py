@@ -91,7 +91,19 @@ def test_closed_values():
     assert not compat.is_concrete(seen[0])
 
 
-@pytest.mark.parametrize("transformation", [jax.jit, jax.checkpoint])
+def with_a_tangent(function):
+    ours = jax.custom_jvp(function)
+    ours.defjvp(lambda primals, tangents: (function(*primals), *tangents))
+    return ours
+
+
+def with_a_cotangent(function):
+    ours = jax.custom_vjp(function)
+    ours.defvjp(lambda a: (function(a), None), lambda _, cotangent: (cotangent,))
+    return ours
+
+
+@pytest.mark.parametrize("transformation", [jax.jit, jax.checkpoint, with_a_tangent, with_a_cotangent])
 def test_called_jaxpr(transformation):
     equation = equation_of(transformation(lambda a: jnp.sin(a) * 2), 1.0)
     called = compat.called_jaxpr(equation)
@@ -136,6 +148,28 @@ def test_run_jaxpr():
     )
     total = "add(mul(a, 3.0).0, [0. 1.]).0"
     assert outputs == [f"add(split({total}).1, b).0", f"split({total}).0", "b"]
+
+
+def test_run_jaxpr_leaves_out_what_is_not_needed():
+    seen = []
+
+    def function(a):
+        return jnp.sin(a), jnp.tan(jnp.cos(a))
+
+    def apply(equation, operands):
+        seen.append(equation.primitive.name)
+        return operands
+
+    closed = jax.make_jaxpr(lambda a: function(a)[0])(1.0)
+    assert compat.run_jaxpr(closed, [3], apply, str) == [3]
+    assert seen == ["sin"]
+
+
+@pytest.mark.parametrize("around", [lambda f: f, jax.jit, lambda f: lambda a: jax.lax.cond(a > 0, f, jnp.cos, a)])
+def test_is_reverse_only(around):
+    for function, expected in ((with_a_cotangent(jnp.sin), True), (jnp.sin, False)):
+        tangent = jax.make_jaxpr(functools.partial(jax.jvp, around(function)))((1.0,), (1.0,))
+        assert compat.is_reverse_only(tangent) == expected
 
 
 def test_is_pure():

@@ -24,25 +24,34 @@ from ..._learner import Learner, checked_init, checked_update
 from ..._leaves import ravel, unravel, wide_dtype
 from ..._local import local_step, loss_gradient, real_shapes, with_recurrent
 from ..._problem import Problem
-from .sparsity import Pattern, jacobian_pattern
+from .dependence import Pattern
+from .pattern import SparsityPattern, hashable, structure_of, warn_of_density
 from .transition import affine_by_unit, affine_transition, transition
 
 BUDGET = 2**31  # bytes
+_SIZES = 16  # of blocks, before they are padded
+
+
+class Kept(NamedTuple):
+    """The part of the influence on what parameters reach within `order` steps."""
+
+    order: int
+    pattern: SparsityPattern | None  # of a step; None for the one that is found
 
 
 @functools.lru_cache
-def influence_learner(problem: Problem, order: int | None, budget: int) -> Learner:
-    """The learner that keeps the influence of parameters on what they reach within `order` steps, all for None."""
-    name = "rtrl" if order is None else "snap"
-    update = jax.named_scope(f"jaxrnn.gradients.{name}")(functools.partial(_update, problem, order))
+def influence_learner(problem: Problem, kept: Kept | None, budget: int) -> Learner:
+    """The learner that keeps this part of the influence, all of it for None."""
+    name = "rtrl" if kept is None else "snap"
+    update = jax.named_scope(f"jaxrnn.gradients.{name}")(functools.partial(_update, problem, kept))
     return Learner(
-        functools.partial(checked_init, problem, functools.partial(_init, problem, order, budget)),
+        functools.partial(checked_init, problem, functools.partial(_init, problem, kept, budget)),
         functools.partial(checked_update, update, InfluenceCarry),
     )
 
 
 class Blocks(NamedTuple):
-    """G blocks of J of equal size: which K rows they have, and which M columns."""
+    """G blocks of J of equal size: which K rows they have, and which M columns; n and P where there is padding."""
 
     rows: np.ndarray  # (G, K)
     columns: np.ndarray  # (G, M)
@@ -53,6 +62,7 @@ class Layout(NamedTuple):
 
     cell: Cell | None  # the step, if ∂s_t/∂s_{t-1} follows from its affine structure
     blocks: tuple[Blocks, ...]  # J is stored as a vector, blocks one after the other
+    padded: bool  # whether some blocks have rows that are nowhere
     size: int  # of that vector
     seeds: np.ndarray  # (C, n): which rows of I each of C vector-Jacobian products adds up
     targets: np.ndarray  # (C, P): where in the vector its entries belong; `size` if nowhere
@@ -68,24 +78,24 @@ class InfluenceCarry(NamedTuple):
 
 
 def _init(
-    problem: Problem, order: int | None, budget: int, params: Params, state: State, x: Any, key: Array | None = None
+    problem: Problem, kept: Kept | None, budget: int, params: Params, state: State, x: Any, key: Array | None = None
 ) -> InfluenceCarry:
-    """No influence yet; order None is all of it."""
+    """No influence yet; kept=None is all of it."""
     del key
     reals, weights = real_shapes(problem, params, state)
     dtype = wide_dtype([*reals, *weights])
-    if order is None:
+    if kept is None:
         _check_budget("rtrl", sum(a.size for a in reals) * sum(a.size for a in weights), dtype, budget)
-    layout = layout_of(problem, order, params, state, x)
+    layout = layout_of(problem, kept, params, state, x)
     _check_budget("snap", layout.size, dtype, budget)
     return InfluenceCarry(state, jnp.zeros(layout.size, dtype))
 
 
 def _update(
-    problem: Problem, order: int | None, params: Params, carry: InfluenceCarry, x: Any, y: Any
+    problem: Problem, kept: Kept | None, params: Params, carry: InfluenceCarry, x: Any, y: Any
 ) -> tuple[InfluenceCarry, Array, Params]:
     """One step: the state and the influence go on."""
-    layout = layout_of(problem, order, params, carry.state, x)
+    layout = layout_of(problem, kept, params, carry.state, x)
     function, weights, reals = local_step(problem, params, carry.state, x)
     _, pull, new_state = jax.vjp(function, weights, reals, has_aux=True)
 
@@ -96,10 +106,11 @@ def _update(
     dtype = carry.influence.dtype
     onward, seeds = (jnp.asarray(a, dtype) for a in (onward, layout.seeds))
     immediate = jax.vmap(lambda seed: ravel(pull(unravel(seed, reals))[0], dtype))(seeds)
-    influence = _advance(layout, onward, immediate, carry.influence)
+    nowhere = (0, int(layout.padded))  # a row of zeros, if blocks have it
+    influence = _advance(layout, jnp.pad(onward, nowhere), immediate, carry.influence)
 
     value, direct, cotangent = loss_gradient(problem, params, new_state, y)
-    recurrent = _contract(layout, ravel(cotangent, dtype), influence)
+    recurrent = _contract(layout, jnp.pad(ravel(cotangent, dtype), nowhere), influence)
     grads = with_recurrent(problem, params, direct, unravel(recurrent, weights))
     return InfluenceCarry(new_state, influence), value, grads
 
@@ -149,26 +160,36 @@ def _check_budget(name: str, count: int, dtype: Any, budget: int) -> None:
         raise ValueError(f"{name} would keep {count:,} numbers in one array, more than 32-bit numbers can index")
 
 
-def layout_of(problem: Problem, order: int | None, params: Params, state: State, x: Any) -> Layout:
+def layout_of(problem: Problem, kept: Kept | None, params: Params, state: State, x: Any) -> Layout:
     """The layout for arguments of these shapes."""
-    shapes = jax.eval_shape(lambda: (params, state, x))
-    leaves, structure = jax.tree.flatten(shapes)
-    return _layout(problem, order, tuple(leaves), structure)
+    return _layout(problem, kept, *hashable(jax.eval_shape(lambda: (params, state, x))))
 
 
 @functools.lru_cache(maxsize=32)
-def _layout(problem: Problem, order: int | None, leaves: tuple[Any, ...], structure: Any) -> Layout:
-    params, state, x = structure.unflatten(leaves)
-    reals, weights = real_shapes(problem, params, state)
+def _layout(problem: Problem, kept: Kept | None, leaves: tuple[Any, ...], structure: Any) -> Layout:
+    found = structure_of(problem, leaves, structure)
+    n, inputs = found.pattern.shape
+    pattern = sp.csc_array(found.pattern)
+    immediate, onward = pattern[:, : inputs - n], pattern[:, inputs - n :]
+    if kept is None:
+        reached = None
+    elif kept.pattern is None:
+        warn_of_density(problem.step, found.without_rule)
+        reached = _reached(immediate, onward, kept.order)
+    else:
+        _check_pattern(kept.pattern, n, inputs - n)
+        given, onward = map(sp.csc_array, (kept.pattern.params, kept.pattern.state))
+        reached = _reached(given, onward, kept.order)
+        immediate = given if found.without_rule else immediate
+    return _arranged(affine_by_unit(problem, *structure.unflatten(leaves)), immediate, reached)
 
-    def step(weights: list[Array], reals: list[Array], params: Params, state: State, x: Any) -> list[Array]:
-        return local_step(problem, params, state, x)[0](weights, reals)[0]
 
-    pattern = sp.csc_array(jacobian_pattern(step, (weights, reals), (params, state, x)))
-    parameters, n = (sum(a.size for a in leaves) for leaves in (weights, reals))
-    immediate, onward = pattern[:, :parameters], pattern[:, parameters : parameters + n]
-    kept = None if order is None else _reached(immediate, onward, order)
-    return _arranged(affine_by_unit(problem, params, state, x), immediate, kept)
+def _check_pattern(pattern: SparsityPattern, n: int, parameters: int) -> None:
+    if pattern.params.shape != (n, parameters):
+        raise ValueError(
+            f"pattern.params has shape {pattern.params.shape}, expected {(n, parameters)}: "
+            "numbers in the state, parameters that the step sees"
+        )
 
 
 def _reached(immediate: Pattern, onward: Pattern, order: int) -> Pattern:
@@ -185,29 +206,56 @@ def _reached(immediate: Pattern, onward: Pattern, order: int) -> Pattern:
 def _arranged(cell: Cell | None, immediate: Pattern, kept: Pattern | None) -> Layout:
     """The layout for the pattern of I, (n, P), and for that of what is kept of J, None for all of it."""
     n, parameters = immediate.shape
-    groups = [(np.arange(n), np.arange(parameters))] if kept is None else _columns_alike(kept)
-    # Of each parameter: its block, where its first row is stored, and how far apart its rows are.
-    block_of, first, stride = (np.zeros(parameters, int) for _ in range(3))
-    rank = np.zeros((len(groups), n), int)  # of a row in a block
-    blocks, size, gathered = [], 0, 0
-    gather = np.full(parameters, sum(len(columns) for _, columns in groups))
-    groups.sort(key=lambda group: (len(group[0]), len(group[1])))
+    alike = _columns_alike(immediate)
+    if kept is None:
+        groups = [(np.arange(n), np.arange(parameters))]
+    else:
+        groups = alike if kept is immediate else _columns_alike(kept)
+    groups = sorted(_of_few_sizes(groups, n, parameters), key=_size)
+    # Of each parameter, and of one for padding: its block, where its first row is stored, how far apart its rows are.
+    block_of, first, stride = (np.zeros(parameters + 1, int) for _ in range(3))
+    rank = np.zeros((len(groups), n + 1), int)  # of a row in a block
+    size, gathered = 0, 0
+    gather = np.full(parameters + 1, sum(len(columns) for _, columns in groups))
     for index, (rows, columns) in enumerate(groups):
         rank[index, rows] = np.arange(len(rows))
         block_of[columns], stride[columns] = index, len(columns)
         first[columns] = size + np.arange(len(columns))
         gather[columns] = gathered + np.arange(len(columns))
         size, gathered = size + len(rows) * len(columns), gathered + len(columns)
-    for _, alike in itertools.groupby(groups, key=lambda group: (len(group[0]), len(group[1]))):
-        blocks.append(Blocks(*map(np.stack, zip(*alike, strict=True))))
-    colours = _colours(immediate)
+    equal = [list(alike) for _, alike in itertools.groupby(groups, key=_size)]
+    blocks = tuple(Blocks(*map(np.stack, zip(*alike, strict=True))) for alike in equal)
+    colours = _colours(immediate, alike)
     seeds = colours == np.arange(colours.max(initial=0) + 1)[:, None]
-    row, column = immediate.nonzero()
+    row, column = (immediate if kept is None or kept is immediate else immediate.multiply(kept)).tocoo().coords
     targets = np.full((len(seeds), parameters), size)
     targets[colours[row], column] = first[column] + rank[block_of[column], row] * stride[column]
-    return Layout(
-        cell, tuple(blocks), size, seeds, targets.astype(np.int32), _sources(targets, size), gather.astype(np.int32)
-    )
+    padded = any(np.any(block.rows == n) for block in blocks)
+    sources, targets, gather = _sources(targets, size), targets.astype(np.int32), gather[:-1].astype(np.int32)
+    return Layout(cell, blocks, padded, size, seeds, targets, sources, gather)
+
+
+def _size(group: tuple[np.ndarray, np.ndarray]) -> tuple[int, int]:
+    rows, columns = group
+    return len(rows), len(columns)
+
+
+def _of_few_sizes(
+    groups: list[tuple[np.ndarray, np.ndarray]], n: int, parameters: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The groups; where they are of many sizes, padded with the row n and the column `parameters`, which are nowhere.
+
+    Each size is a product of its own. SnAp-2 of a sparse GRU with 128 units has blocks of 94 sizes, padded 17, with a
+    seventh more numbers, and compiles in a fifth of the time.
+    """
+    if len(set(map(_size, groups))) <= _SIZES:
+        return groups
+
+    def padded(numbers: np.ndarray, nowhere: int) -> np.ndarray:
+        unit = 2 ** max(len(numbers).bit_length() - 3, 0)  # 8, 10, 12, 14, 16, 20, 24 and so on
+        return np.pad(numbers, (0, -len(numbers) % unit), constant_values=nowhere)
+
+    return [(padded(rows, n), padded(columns, parameters)) for rows, columns in groups]
 
 
 def _sources(targets: np.ndarray, size: int) -> np.ndarray | None:
@@ -223,20 +271,45 @@ def _sources(targets: np.ndarray, size: int) -> np.ndarray | None:
 def _columns_alike(pattern: Pattern) -> list[tuple[np.ndarray, np.ndarray]]:
     """Sets of columns with entries in the same rows, as (rows, columns); empty columns are left out."""
     pattern.sort_indices()
-    indices = pattern.indices.astype(np.int64)
-    groups: dict[bytes, list[int]] = {}
-    for column, (begin, end) in enumerate(itertools.pairwise(pattern.indptr)):
-        if begin < end:
-            groups.setdefault(indices[begin:end].tobytes(), []).append(column)
-    return [(np.frombuffer(rows, np.int64), np.array(columns)) for rows, columns in groups.items()]
+    counts = np.diff(pattern.indptr)
+    columns = np.flatnonzero(counts)
+    if not len(columns):
+        return []
+    first, kind = _kinds(pattern.indices, pattern.indptr[columns], counts[columns])
+    members = np.split(columns[np.argsort(kind, kind="stable")], np.cumsum(np.bincount(kind))[:-1])
+    begins = pattern.indptr[columns[first]]
+    return [
+        (pattern.indices[begin : begin + counts[group[0]]].astype(np.int64), group)
+        for begin, group in zip(begins, members, strict=True)
+    ]
 
 
-def _colours(pattern: Pattern) -> np.ndarray:
-    """A colour for each row, another wherever two rows have an entry in the same column."""
-    examples = pattern[:, [columns[0] for _, columns in _columns_alike(pattern)]].toarray()
-    shared = (examples.astype(np.int64) @ examples.T) > 0
-    colours = np.zeros(len(shared), int)
-    for row in range(1, len(shared)):
-        taken = set(colours[:row][shared[row, :row]])
+def _kinds(indices: np.ndarray, begins: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of runs of indices, the first of each kind, and the kind of each.
+
+    They are told apart by sums of random numbers, and then compared. A dictionary of them takes 5 s for the two million
+    columns of an LSTM with 512 units.
+    """
+    for seed in itertools.count():
+        numbers = np.random.default_rng(seed).integers(2**63, size=indices.max() + 1, dtype=np.uint64)
+        sums = np.add.reduceat(numbers[indices], begins)
+        changes = np.concatenate([[True], sums[1:] != sums[:-1]])  # many neighbours are alike: there is less to sort
+        starts = np.flatnonzero(changes)
+        _, first, kind = np.unique(sums[starts], return_index=True, return_inverse=True)
+        first, kind = starts[first], kind[np.cumsum(changes) - 1]
+        if np.array_equal(counts[first][kind], counts):
+            examples = np.arange(len(indices)) + np.repeat(begins[first][kind] - begins, counts)
+            if np.array_equal(indices[examples], indices):
+                return first, kind
+    raise AssertionError
+
+
+def _colours(pattern: Pattern, groups: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """A colour for each row, another wherever two rows have an entry in the same column, given the columns alike."""
+    examples = sp.csr_array(pattern[:, [columns[0] for _, columns in groups]].astype(np.int64))
+    shared = sp.csr_array(examples @ examples.T)
+    colours = np.full(shared.shape[0], -1)
+    for row, (begin, end) in enumerate(itertools.pairwise(shared.indptr)):
+        taken = set(colours[shared.indices[begin:end]].tolist())
         colours[row] = next(colour for colour in itertools.count() if colour not in taken)
     return colours

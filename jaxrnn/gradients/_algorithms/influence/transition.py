@@ -51,8 +51,8 @@ def affine_by_unit(problem: Problem, params: Params, state: State, x: Any) -> Ce
         return None
     of_gates = jacobian_pattern(gates, (r, state), (selected, x))
     of_output = jacobian_pattern(cell.output, (state,))
-    by_unit = [np.all(row % hidden == column % hidden) for row, column in (of_gates.nonzero(), of_output.nonzero())]
-    return cell if all(by_unit) else None
+    entries = of_gates.pattern.nonzero(), of_output.pattern.nonzero()
+    return cell if all(np.all(row % hidden == column % hidden) for row, column in entries) else None
 
 
 def _gates(cell: Cell, params: Params, x: Array) -> Callable[[Array, State], State]:
