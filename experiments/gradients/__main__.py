@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from .. import _run
-from . import balance, compare, derive, explode, longterm
+from . import balance, compare, derive, explode, longterm, sparse
 from .command import Command
 
 COMMANDS: dict[str, Command] = {
@@ -14,6 +14,7 @@ COMMANDS: dict[str, Command] = {
     "compare": compare,
     "balance": balance,
     "longterm": longterm,
+    "sparse": sparse,
 }
 
 DESCRIPTION = """\

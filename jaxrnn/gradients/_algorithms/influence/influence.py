@@ -290,7 +290,8 @@ def _kinds(indices: np.ndarray, begins: np.ndarray, counts: np.ndarray) -> tuple
     They are told apart by sums of random numbers, and then compared. A dictionary of them takes 5 s for the two million
     columns of an LSTM with 512 units.
     """
-    for seed in itertools.count():
+    seed = 0
+    while True:
         numbers = np.random.default_rng(seed).integers(2**63, size=indices.max() + 1, dtype=np.uint64)
         sums = np.add.reduceat(numbers[indices], begins)
         changes = np.concatenate([[True], sums[1:] != sums[:-1]])  # many neighbours are alike: there is less to sort
@@ -301,14 +302,14 @@ def _kinds(indices: np.ndarray, begins: np.ndarray, counts: np.ndarray) -> tuple
             examples = np.arange(len(indices)) + np.repeat(begins[first][kind] - begins, counts)
             if np.array_equal(indices[examples], indices):
                 return first, kind
-    raise AssertionError
+        seed += 1
 
 
 def _colours(pattern: Pattern, groups: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
     """A colour for each row, another wherever two rows have an entry in the same column, given the columns alike."""
     examples = sp.csr_array(pattern[:, [columns[0] for _, columns in groups]].astype(np.int64))
-    shared = sp.csr_array(examples @ examples.T)
-    colours = np.full(shared.shape[0], -1)
+    shared: Pattern = sp.csr_array(examples @ examples.T)
+    colours = np.full(pattern.shape[0], -1)
     for row, (begin, end) in enumerate(itertools.pairwise(shared.indptr)):
         taken = set(colours[shared.indices[begin:end]].tolist())
         colours[row] = next(colour for colour in itertools.count() if colour not in taken)
