@@ -294,13 +294,13 @@ def test_a_custom_vjp_is_looked_into():
 
 
 def test_the_set_up_of_a_large_cell_is_quick():
-    """Seconds of this process alone: 2.4 of them at 256 units before columns were grouped all at once."""
+    """In seconds of this process alone: 0.3, and 1.5 when columns were grouped one by one."""
     problem = gradients.Problem(jr.lstm, lambda params, state, y: jnp.sum(state.h))
     params = jr.lstm.init(jax.random.key(0), 256, 256, dtype=jnp.float32)
     state = jr.lstm.initial_state(params)
     start = time.process_time()
     gradients.online.snap(problem).init(params, state, jnp.zeros(256, jnp.float32))
-    assert time.process_time() - start < 1.2
+    assert time.process_time() - start < 0.9
 
 
 def test_snap2_of_a_sparse_cell_keeps_little():
