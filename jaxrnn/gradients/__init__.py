@@ -5,8 +5,8 @@
 
 `bptt` is the exact reference; `tbptt`, `artbp`, `rtrl`, `snap` and `uoro` are called alike. `online` has the learners
 for endless streams. `compare` measures any of them against the exact gradient, `flow` shows how that one goes back
-through the states, `check_gradient` tests a step function of your own. A batch is `jax.vmap` over (state, xs, ys), then
-a sum or mean.
+through the states, `sparsity_pattern` what of a step's Jacobians can be other than zero, `check_gradient` tests a step
+function of your own. A batch is `jax.vmap` over (state, xs, ys), then a sum or mean.
 """
 
 from .._reports.comparison import Comparison as Comparison

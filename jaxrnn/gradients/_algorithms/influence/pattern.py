@@ -13,7 +13,7 @@ import numpy as np
 import scipy.sparse as sp
 from jax import Array
 
-from ...._core.cell import Cell, Params, State, Step
+from ...._core.cell import Cell, Params, State, Step, as_step
 from ..._leaves import is_real
 from ..._local import local_step, real_shapes
 from ..._problem import Problem, check_parts, check_problem
@@ -142,7 +142,8 @@ def structure_of(problem: Problem, leaves: tuple[Any, ...], structure: Any) -> S
 def warn_of_density(step: Cell | Step, without_rule: tuple[str, ...]) -> None:
     """Say what has no rule, once for a step."""
     if without_rule:
-        name = getattr(step, "__qualname__", type(step).__name__)
+        function = as_step(step)
+        name = getattr(function, "__qualname__", type(function).__name__)
         warnings.warn(
             f"the sparsity pattern of {name} is dense behind {', '.join(without_rule)}, for which there is no rule: "
             "snap may keep more than it need; see gradients.sparsity_pattern, and give snap(pattern=) what you know",

@@ -1,7 +1,7 @@
 """What the results of each operation depend on.
 
-The functions that are looked at are linear: tangents of tangents. So what is not linear has operands that depend on
-nothing, and only its zeros are of interest.
+The functions that are looked at are linear, in tangents or cotangents. So what is not linear has operands that depend
+on nothing, and only its zeros are of interest.
 """
 
 import math
