@@ -44,6 +44,7 @@ from ._cells.rnn import rnn_relu as rnn_relu
 from ._cells.stack import stack as stack
 from ._core.cell import Affine as Affine
 from ._core.cell import Cell as Cell
+from ._core.numerics import cast as cast
 from ._layers.embedding import Embedding as Embedding
 from ._layers.linear import Linear as Linear
 from ._layers.networks import GRU as GRU
@@ -64,6 +65,7 @@ __all__ = [
     "LSTMState",
     "Linear",
     "affine_cell",
+    "cast",
     "generate",
     "gru",
     "lstm",

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.typing import ArrayLike, DTypeLike
+from jax.typing import DTypeLike
 
 from ._cells.affine import AffineParams
 from ._cells.lstm import LSTMState
@@ -27,8 +27,8 @@ from ._core.checks import (
     dtype_of,
     shown,
 )
+from ._core.numerics import cast, is_floating
 from ._layers.networks import GRU, LSTM, RNN
-from ._scan.unroll import Checkpoint
 
 Network: TypeAlias = RNN | LSTM | GRU
 Carry: TypeAlias = Any  # Flax's word for a state: (c, h) for an LSTM, else the cell's own
@@ -101,22 +101,6 @@ def batch_shape_of(input_shape: Any) -> tuple[int, ...]:
     return tuple(input_shape[:-1])
 
 
-def apply_network(
-    net: Network,
-    params: dict[str, Array],
-    x: Array,
-    h_0: Any,
-    *,
-    dtype: DTypeLike | None,
-    lengths: ArrayLike | None,
-    key: Array | None,
-    checkpoint: Checkpoint,
-) -> tuple[Array, Any]:
-    """`net.apply` in `dtype`, or in the arguments' own for None."""
-    params, x, h_0 = _cast((params, x, h_0), dtype)
-    return net.apply(params, x, h_0, lengths=lengths, key=key, checkpoint=checkpoint)
-
-
 def drops(net: Network) -> bool:
     """Whether the network has dropout at all, and so needs a key."""
     return net.dropout > 0 and net.num_layers > 1
@@ -182,7 +166,8 @@ class CellSpec:
 
     def step(self, params: dict[str, Array], carry: Carry, x: Array, dtype: DTypeLike | None) -> tuple[Carry, Array]:
         """The next carry and the output, in `dtype`, or in the arguments' own for None."""
-        params, carry, x = _cast((params, carry, x), dtype)
+        if dtype is not None:
+            params, carry, x = cast((params, carry, x), dtype)
         if features_of("inputs", x) != self.in_features:
             raise ValueError(
                 f"inputs has shape {x.shape}, expected (*batch, {self.in_features}): in_features is {self.in_features}"
@@ -213,7 +198,7 @@ def _params_like(spec: CellSpec) -> Any:
 def _state_like(spec: CellSpec, batch_shape: tuple[int, ...], dtype: Any) -> State:
     """The cell's state, with shapes for arrays."""
     state = jax.eval_shape(lambda params: spec.cell.initial_state(params, batch_shape), _params_like(spec))
-    return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, dtype if _is_floating(a) else a.dtype), state)
+    return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, dtype if is_floating(a) else a.dtype), state)
 
 
 def _tensors(params: Any) -> dict[str, Any]:
@@ -229,14 +214,3 @@ def _to_carry(state: State) -> Carry:
 
 def _to_state(carry: Carry, like: State) -> State:
     return LSTMState(h=carry[1], c=carry[0]) if isinstance(like, LSTMState) else carry
-
-
-def _cast(tree: Any, dtype: DTypeLike | None) -> Any:
-    """Floating-point arrays in `dtype`; what else there is, the checks of the core are to see."""
-    if dtype is None:
-        return tree
-    return jax.tree.map(lambda a: a.astype(dtype) if _is_floating(a) else a, tree)
-
-
-def _is_floating(leaf: Any) -> bool:
-    return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.floating)

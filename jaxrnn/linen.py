@@ -34,7 +34,6 @@ from ._flax import (
     CellSpec,
     Initializer,
     Network,
-    apply_network,
     batch_shape_of,
     check_deterministic,
     check_dtypes,
@@ -83,7 +82,7 @@ class _Layer(nn.Module, kw_only=True):
         net = self._network(features_of("x", x), **{name: getattr(self, name) for name in arguments})
         params = _declare(self, param_shapes(net), lambda key: net.init(key, self.param_dtype))
         key = self._dropout_key(deterministic) if drops(net) and not self.is_initializing() else None
-        return apply_network(net, params, x, h_0, dtype=self.dtype, lengths=lengths, key=key, checkpoint=checkpoint)
+        return net.apply(params, x, h_0, lengths=lengths, key=key, checkpoint=checkpoint, dtype=self.dtype)
 
     def _dropout_key(self, deterministic: bool | None) -> Array | None:
         check_given(self.deterministic, deterministic)

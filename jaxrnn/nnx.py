@@ -37,7 +37,6 @@ from ._flax import (
     CellSpec,
     Initializer,
     Network,
-    apply_network,
     batch_shape_of,
     check_deterministic,
     check_dtypes,
@@ -94,9 +93,7 @@ class _Layer(nnx.Module):
         check_deterministic(self.deterministic, deterministic)
         params = _params(self, _networks.param_shapes(self.net))
         key = self._dropout_key(deterministic, rngs) if drops(self.net) else None
-        return apply_network(
-            self.net, params, x, h_0, dtype=self.dtype, lengths=lengths, key=key, checkpoint=checkpoint
-        )
+        return self.net.apply(params, x, h_0, lengths=lengths, key=key, checkpoint=checkpoint, dtype=self.dtype)
 
     def set_view(self, deterministic: bool | None = None) -> None:
         """For `nnx.view`.

@@ -106,6 +106,8 @@ def _add_train(commands: Any) -> None:
     _option(model, "layers", _run.positive, "L", "layers of cells")
     _option(model, "embedding", _run.natural, "E", "features of a character; 0: one-hot")
     _option(model, "dropout", _fraction, "P", "of what goes into each layer and the read-out")
+    what = "of the computation; parameters, optimiser and loss are float32 (float32)"
+    model.add_argument("--dtype", choices=["float32", "bfloat16"], help=what)
     fit = parser.add_argument_group("training")
     fit.add_argument("--gradient", type=_gradient, metavar="NAME", help="bptt, or another one: see below (bptt)")
     _option(fit, "steps", _run.positive, "N", "steps of Adam")

@@ -95,10 +95,10 @@ def _problem(model: CharModel, length: int) -> gradients.Problem:
     cell = jr.stack(*[model.cell] * model.num_layers) if many else model.cell
 
     def loss(params: Any, state: Any, target: Array) -> Array:
-        return cross_entropy(model.linear.apply(params["linear"], cell.output(state)), target) / length
+        return cross_entropy(model.logits(params, cell.output(state)), target) / length
 
     def select(params: Any) -> Any:
-        return tuple(params["cells"]) if many else params["cells"][0]
+        return jr.cast(tuple(params["cells"]) if many else params["cells"][0], model.dtype)
 
     return gradients.Problem(cell, loss, select)
 

@@ -23,6 +23,7 @@ class CharModel:
     embedding_dim: int  # 0: one-hot
     tied: bool  # the read-out's weight is the embedding's
     dropout: float  # of what goes into each cell and into the read-out
+    dtype: str = "float32"  # of the computation and the states; parameters and logits are float32
 
     @property
     def cell(self) -> jr.Cell:
@@ -53,17 +54,19 @@ class CharModel:
 
     def initial_state(self, params: dict[str, Any], batch_shape: tuple[int, ...] = ()) -> tuple[Any, ...]:
         """Zeros: a state a layer."""
-        return tuple(self.cell.initial_state(cell, batch_shape) for cell in params["cells"])
+        cells = jr.cast(params["cells"], self.dtype)
+        return tuple(self.cell.initial_state(cell, batch_shape) for cell in cells)
 
     def apply(
         self, params: dict[str, Any], state: tuple[Any, ...], ids: Array, key: Array | None = None
     ) -> tuple[tuple[Any, ...], Array]:
         """The final state and logits (T, *batch, V), of ids (T, *batch); dropout acts when a key is given."""
+        params = jr.cast(params, self.dtype)
         ys, finals = self.features(params, ids), []
         for layer, (cell, initial) in enumerate(zip(params["cells"], state, strict=True)):
             final, ys = jr.unroll(self.cell, cell, self._drop(key, layer, ys), initial)
             finals.append(final)
-        return tuple(finals), self._logits(params, self._drop(key, self.num_layers, ys))
+        return tuple(finals), self.logits(params, self._drop(key, self.num_layers, ys))
 
     def step(self, params: dict[str, Any], state: tuple[Any, ...], ids: Array) -> tuple[tuple[Any, ...], Array]:
         """The next state and logits (*batch, V), of ids (*batch)."""
@@ -72,21 +75,25 @@ class CharModel:
 
     def activity(self, params: dict[str, Any], ids: Array) -> Array:
         """(T, H): what the top layer's units hold, between -1 and 1, as they read ids (T,); of an LSTM tanh(c)."""
+        params = jr.cast(params, self.dtype)
         ys = self.features(params, ids)
         for cell in params["cells"][:-1]:
             _, ys = jr.unroll(self.cell, cell, ys)
         _, states = jr.unroll(self.cell, params["cells"][-1], ys, return_states=True)
+        states = jr.cast(states, jnp.float32)
         return jnp.tanh(states.c) if isinstance(states, jr.LSTMState) else states
 
     def features(self, params: dict[str, Any], ids: Array) -> Array:
         """(*shape, E or V) of ids (*shape): embedded, or one-hot."""
         if not self.embedding_dim:
-            return jax.nn.one_hot(ids, self.vocabulary_size, dtype=params["linear"]["bias"].dtype)
-        return self.embedding.apply(params["embedding"], ids)
+            return jax.nn.one_hot(ids, self.vocabulary_size, dtype=self.dtype)
+        return self.embedding.apply(jr.cast(params["embedding"], self.dtype), ids)
 
-    def _logits(self, params: dict[str, Any], ys: Array) -> Array:
+    def logits(self, params: dict[str, Any], ys: Array) -> Array:
+        """(*shape, V), of what the top layer puts out (*shape, H)."""
+        params = jr.cast(params, self.dtype)
         weight = params["embedding"]["weight"] if self.tied else params["linear"]["weight"]
-        return self.linear.apply({"weight": weight, "bias": params["linear"]["bias"]}, ys)
+        return self.linear.apply({"weight": weight, "bias": params["linear"]["bias"]}, ys).astype(jnp.float32)
 
     def _drop(self, key: Array | None, place: int, x: Array) -> Array:
         """Of x (T, *batch, F), the same features at every time step (arXiv:1512.05287)."""

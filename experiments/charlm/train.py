@@ -32,6 +32,7 @@ class Config:
     embedding: int = 64
     tied: bool = False
     dropout: float = 0.0
+    dtype: str = "float32"
     batch: int = 32
     length: int = 64
     steps: int = 1200
@@ -47,7 +48,8 @@ class Config:
 
     def model(self, vocabulary: str) -> CharModel:
         """The network that it describes."""
-        return CharModel(len(vocabulary), self.cell, self.hidden, self.layers, self.embedding, self.tied, self.dropout)
+        shape = self.hidden, self.layers, self.embedding, self.tied
+        return CharModel(len(vocabulary), self.cell, *shape, self.dropout, self.dtype)
 
     def objective(self, model: CharModel) -> training.Loss | training.StepGradient:
         """What `training.fit` trains by."""

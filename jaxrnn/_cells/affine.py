@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from .._core.cell import Affine, Cell, Gates, Merge, Methods, State, named, qualname
+from .._core.cell import Affine, Cell, Gates, Merge, Methods, State, named, qualname, sums_in_float32
 from .._core.checks import (
     check_array,
     check_array_like,
@@ -233,6 +233,7 @@ class _Methods(Methods):
         r = affine(self.output(state), params.weight_hh, params.bias_hh)
         return self.affine.gates(params, *self.affine.merge(z, r), state)
 
+    @sums_in_float32
     def run(
         self,
         params: Any,

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from .._core.cell import Cell, Methods, Params, State, check_cell, named
+from .._core.cell import Cell, Methods, Params, State, check_cell, named, sums_in_float32
 from .._core.checks import check_key, shown
 from .._core.time import masked
 from .._scan.steps import output_like, run_of
@@ -117,6 +117,7 @@ class _Stack(Methods):
             x = cell.output(new_state[-1])
         return tuple(new_state)
 
+    @sums_in_float32
     def run(
         self,
         params: tuple[Params, ...],

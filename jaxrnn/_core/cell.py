@@ -21,10 +21,12 @@ __all__ = [
     "Run",
     "State",
     "Step",
+    "adds_up_in_float32",
     "as_step",
     "check_cell",
     "named",
     "qualname",
+    "sums_in_float32",
 ]
 
 Params: TypeAlias = Any  # a pytree of arrays
@@ -52,6 +54,10 @@ class Run(Protocol):
     Takes s_0, xs (T, *batch, *input), and active (T, *batch), None if all steps count: where it is False the state
     stays as it is and what comes out is 0. `reverse` begins at the last step, y_t stays at t. Gives the final state,
     and outputs (T, *batch, R), or with return_states all states, (T, *batch, ...) per leaf.
+
+    Where its parameters have fewer bits than float32, it is given √T steps at a time, and their gradients are added up
+    in float32: what it adds up by itself might stop growing. One that adds up over time in float32 itself says so by
+    an attribute, `run.sums_in_float32 = True`, and gets the whole sequence in any dtype.
     """
 
     def __call__(
@@ -99,8 +105,9 @@ class Cell(NamedTuple):
       output: `(state) -> y`, (*batch, R).
       affine: the step's affine structure, a `jr.Affine`, if it has one; `jr.affine_cell` makes such cells.
       run: `(params, state, xs, active, *, reverse, return_states) -> (state, ys)`, a faster way to run a whole
-        sequence than by stepping, with the same numbers; see `Run`. None steps. A cell with another `step` needs
-        another `affine` and `run`, or none: `cell._replace(step=..., affine=None, run=None)`.
+        sequence than by stepping, with the same numbers; see `Run`. None steps. In bfloat16 and float16 it is given √T
+        steps at a time, unless `run.sums_in_float32` says that it adds up gradients in float32. A cell with another
+        `step` needs another `affine` and `run`, or none: `cell._replace(step=..., affine=None, run=None)`.
       input_ndim: how many axes an x has without its batch axes: 1 for features; 3 for images (height, width, channels),
         whose first two are handed to `initial_state` after the batch axes, as (*batch, height, width).
 
@@ -166,6 +173,17 @@ def named(cell: Cell, name: str, text: str | None) -> Cell:
     found = NamedCell(*cell)
     found.name, found.__doc__ = name, text
     return found
+
+
+def sums_in_float32(run: Callable[..., Any]) -> Callable[..., Any]:
+    """Mark a `Run` whose gradients add up over time in float32 or wider, whatever its parameters are in."""
+    run.sums_in_float32 = True  # pyright: ignore[reportFunctionMemberAccess]
+    return run
+
+
+def adds_up_in_float32(run: Run) -> bool:
+    """Whether it is marked so."""
+    return getattr(run, "sums_in_float32", False)
 
 
 class Methods:

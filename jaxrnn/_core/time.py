@@ -49,18 +49,6 @@ def whole_and_rest(whole: Run, rest: Run, length: int, state: State, xs: Any, *,
     return state, jax.tree.map(lambda *ys: jnp.concatenate(ys), *(reversed(outputs) if reverse else outputs))
 
 
-def run_segments(run: Run, state: State, xs: Any, length: int, *, reverse: bool) -> tuple[State, Any]:
-    """`run(state, xs)` that keeps, for the backward pass, the states between segments of `length` steps, no others."""
-    # The outer scan keeps a segment apart from its copy in the backward pass: no barrier against CSE is needed.
-    run = jax.checkpoint(run, prevent_cse=False)
-
-    def run_all(state: State, xs: Any) -> tuple[State, Any]:
-        state, ys = lax.scan(run, state, split_time(xs, length), reverse=reverse)
-        return state, join_time(ys)
-
-    return whole_and_rest(run_all, run, length, state, xs, reverse=reverse)
-
-
 def is_active(lengths: Array, steps: int) -> Array:
     """(T, *batch): whether step t counts for a sequence."""
     time = lax.broadcasted_iota(jnp.int32, (steps, *lengths.shape), 0)

@@ -10,6 +10,7 @@ from jax.typing import DTypeLike
 
 from .._core.checks import check_array, check_floating, check_int, check_key, check_params
 from .._core.compat import is_concrete
+from .._core.numerics import narrowed, widened
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,8 +65,10 @@ class Embedding:
         if is_concrete(ids):
             _check_range(np.asarray(ids), self.num_embeddings)
         weight, ids = jnp.asarray(params["weight"]), jnp.asarray(ids)
-        rows = jnp.take(weight, ids, axis=0, mode="fill", fill_value=jnp.nan)  # past the end; a negative id wraps
-        return jnp.where(jnp.expand_dims(ids < 0, -1), jnp.full_like(rows, jnp.nan), rows)
+        # Widened, so that the gradients of a row that is looked up many times add up in float32.
+        wide = widened(weight)
+        rows = jnp.take(wide, ids, axis=0, mode="fill", fill_value=jnp.nan)  # past the end; a negative id wraps
+        return narrowed(jnp.where(jnp.expand_dims(ids < 0, -1), jnp.full_like(rows, jnp.nan), rows), weight)
 
 
 def _check_range(ids: np.ndarray, num_embeddings: int) -> None:

@@ -33,6 +33,7 @@ from .._core.checks import (
     describe,
     shown,
 )
+from .._core.numerics import cast
 from .._scan.directions import unroll_directions
 from .._scan.unroll import Checkpoint, check_checkpoint, check_lengths
 
@@ -99,6 +100,7 @@ class _Network:
         lengths: ArrayLike | None = None,
         key: Array | None = None,
         checkpoint: Checkpoint = None,
+        dtype: DTypeLike | None = None,
     ) -> tuple[Array, Any]:
         """Run the network over sequences, as torch's forward does.
 
@@ -111,6 +113,8 @@ class _Network:
             Outputs past a sequence's end are 0, final states are those at its end. See `jr.unroll`.
           key: for dropout, which acts only when a key is given.
           checkpoint: back-propagate in less memory. See `jr.unroll`.
+          dtype: of the computation, the output and the states: params, x and h_0 are cast to it, gradients come in
+            their dtypes. None for their own, which must be one. See `jr.cast`.
 
         Returns:
           output (T, N, directions*R), laid out as x is, and h_n, shaped as h_0; from an LSTM (h_n, c_n).
@@ -119,7 +123,7 @@ class _Network:
           ValueError: wrong names or shapes of params, wrong rank, features or T=0 in x, states or lengths that do not
             fit x, mixed dtypes, lengths out of range.
           TypeError: params is not a dict; x, a state or a parameter is not an array; lengths are not integers; key is
-            no key.
+            no key; dtype is not a floating-point type.
         """
         check_dict(params)
         check_arrays("params", params)
@@ -129,7 +133,10 @@ class _Network:
         check_optional_key("key", key)
         if lengths is not None:
             lengths = check_lengths(lengths, steps, batch_shape)
-        return _apply(self, params, x, h_0, lengths, key, checkpoint)
+        if dtype is not None:
+            check_floating("dtype", dtype)
+            dtype = jnp.dtype(dtype)
+        return _apply(self, params, x, h_0, lengths, key, checkpoint, dtype)
 
     @property
     def _cell(self) -> Cell:
@@ -316,7 +323,7 @@ class LSTM(_Network):
         return tuple(state)
 
 
-@functools.partial(jax.jit, static_argnames=("net", "checkpoint"))
+@functools.partial(jax.jit, static_argnames=("net", "checkpoint", "dtype"))
 def _apply(
     net: _Network,
     params: dict[str, Array],
@@ -325,9 +332,12 @@ def _apply(
     lengths: Array | None,
     key: Array | None,
     checkpoint: Checkpoint,
+    dtype: Any,
 ) -> tuple[Array, Any]:
     """At module level, so that an eager call traces once."""
     _, batch_shape = net._check_input(x)
+    if dtype is not None:
+        params, x, h_0 = cast((params, x, h_0), dtype)
     dtype = check_params(params, param_shapes(net), net)
     check_dtype("x", x, dtype, "as the parameters")
     if h_0 is not None:

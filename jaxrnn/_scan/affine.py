@@ -34,9 +34,10 @@ from jax import Array, lax
 
 from .._core.cell import Affine, Merge, Params, State, Step
 from .._core.compat import closed_values, is_concrete, is_symbolic_zero
-from .._core.numerics import affine, matmul, spread, widened
+from .._core.numerics import affine, matmul, spread
 from .._core.time import join_time, masked, split_time, vary_with, whole_and_rest
 from . import plan
+from .loops import scan
 from .steps import checked_step, run_steps
 
 Merged = tuple[Array, ...]  # what `merge` gives, (T, *batch, ·) each
@@ -144,14 +145,12 @@ def _scan_jvp(spec: _Spec, primals: tuple, tangents: tuple) -> tuple[Any, Any]:
     final, (starts, (states, merged)) = _forward(
         spec, params, state, xs, active, lambda state, merged, _: (state, merged), spec.chunks.derivative
     )
-    # Widened, so that dW is added up over chunks in float32.
-    params_dot = jax.tree.map(widened, _instantiate(params, params_dot))
-    tangent = functools.partial(_chunk_tangent, spec, params, params_dot)
+    both = params, _instantiate(params, params_dot)
     # The backward pass makes the states' shift again, chunk by chunk.
-    tangent = jax.checkpoint(tangent, prevent_cse=False)
+    tangent = jax.checkpoint(functools.partial(_chunk_tangent, spec), prevent_cse=False)
     state_dot = vary_with(_instantiate(state, state_dot), (params, state, xs, active))
     kept = _Kept(xs, None if is_symbolic_zero(xs_dot) else xs_dot, active, states, merged)
-    final_dot, (_, ys_dot) = _scan_chunks(tangent, state_dot, kept, starts, spec.chunks.derivative, spec.reverse)
+    final_dot, (_, ys_dot) = _scan_chunks(tangent, both, state_dot, kept, starts, spec.chunks.derivative, spec.reverse)
     ys = masked(active, spec.emitted(states))
     return (final, jax.tree.map(_batch_first, ys)), (final_dot, ys_dot)
 
@@ -182,10 +181,9 @@ def _forward(
     length: int,
 ) -> tuple[State, tuple[State, Any]]:
     """The final state; the states that the chunks start from, and what `emit` gives at each step."""
-    weight = params.weight_hh.T
 
-    def step(state: State, inputs: tuple[Merged, Array | None]) -> tuple[State, Any]:
-        from_x, active = inputs
+    def step(both: tuple[Params, Array], state: State, inputs: tuple[Merged, Array | None]) -> tuple[State, Any]:
+        (params, weight), (from_x, active) = both, inputs
         r = matmul(spec.output(state), weight)
         if params.bias_hh is not None:
             r = r + spread(params.bias_hh, r.shape)
@@ -193,44 +191,53 @@ def _forward(
         new_state = masked(active, spec.affine.gates(params, *merged, state), state)
         return new_state, emit(new_state, merged, active)
 
-    def chunk(start: State, inputs: tuple[Array, Array | None], _: Any) -> tuple[State, tuple[State, Any]]:
-        x, active = inputs
+    def chunk(
+        both: tuple[Params, Array], start: State, inputs: tuple[Array, Array | None], _: Any
+    ) -> tuple[State, tuple[State, Any]]:
+        (params, _), (x, active) = both, inputs
         from_x = (spec.from_x(spec.affine.project(params, x)), active)
         if length == 1:
-            end, emitted = step(start, jax.tree.map(lambda a: a[0], from_x))
+            end, emitted = step(both, start, jax.tree.map(lambda a: a[0], from_x))
             return end, (start, jax.tree.map(lambda a: a[None], emitted))
-        end, emitted = lax.scan(step, start, from_x, reverse=spec.reverse)
+        end, emitted = scan(step, both, start, from_x, reverse=spec.reverse)
         return end, (start, emitted)
 
-    return _scan_chunks(chunk, state, (xs, active), None, length, spec.reverse)
+    both = params, params.weight_hh.T
+    return _scan_chunks(chunk, both, state, (xs, active), None, length, spec.reverse)
 
 
 def _chunk_tangent(
-    spec: _Spec, params: Params, params_dot: Params, start_dot: State, kept: _Kept, start: State
+    spec: _Spec, both: tuple[Params, Params], start_dot: State, kept: _Kept, start: State
 ) -> tuple[State, tuple[None, Any]]:
     """The tangents of a chunk's last state and outputs, linear in those of the parameters, the first state and x."""
-    params_dot = jax.tree.map(lambda dot, leaf: dot.astype(leaf.dtype), params_dot, params)
+    params, params_dot = both
     previous = jax.tree.map(functools.partial(_shift, reverse=spec.reverse), start, kept.states)
     merged_dot = _merged_tangent(spec, params, params_dot, kept, previous)
 
     # The coefficients are made again in the backward pass, step by step.
     @functools.partial(jax.checkpoint, prevent_cse=False)
-    def gates_tangent(merged: Merged, state: State, merged_dot: Merged, state_dot: State) -> State:
+    def gates_tangent(
+        both: tuple[Params, Params], merged: Merged, state: State, merged_dot: Merged, state_dot: State
+    ) -> State:
+        params, params_dot = both
+
         def gates(params: Params, merged: Merged, state: State) -> State:
             return spec.affine.gates(params, *merged, state)
 
         return jax.jvp(gates, (params, merged, state), (params_dot, merged_dot, state_dot))[1]
 
-    def step(state_dot: State, inputs: tuple[Merged, Merged, State, State, Array | None]) -> tuple[State, Any]:
+    def step(
+        both: tuple[Params, Params], state_dot: State, inputs: tuple[Merged, Merged, State, State, Array | None]
+    ) -> tuple[State, Any]:
         merged_dot, merged, state, new_state, active = inputs
         _, h_dot = jax.jvp(spec.output, (state,), (state_dot,))
-        merged_dot = _add(merged_dot, spec.from_h(affine(h_dot, params.weight_hh, None)))
-        new_dot = masked(active, gates_tangent(merged, state, merged_dot, state_dot), state_dot)
+        merged_dot = _add(merged_dot, spec.from_h(affine(h_dot, both[0].weight_hh, None)))
+        new_dot = masked(active, gates_tangent(both, merged, state, merged_dot, state_dot), state_dot)
         _, emitted_dot = jax.jvp(spec.emitted, (new_state,), (new_dot,))
         return new_dot, masked(active, emitted_dot)
 
     inputs = (merged_dot, kept.merged, previous, kept.states, kept.active)
-    end_dot, ys_dot = lax.scan(step, start_dot, inputs, reverse=spec.reverse)
+    end_dot, ys_dot = scan(step, both, start_dot, inputs, reverse=spec.reverse)
     return end_dot, (None, ys_dot)
 
 
@@ -253,20 +260,21 @@ def _shift(start: Array, states: Array, *, reverse: bool) -> Array:
 
 
 def _scan_chunks(
-    body: Callable[[State, Any, Any], tuple[State, tuple[Any, Any]]],
+    body: Callable[[Any, State, Any, Any], tuple[State, tuple[Any, Any]]],
+    params: Any,
     carry: State,
     xs: Any,
     starts: Any,
     length: int,
     reverse: bool,
 ) -> tuple[State, tuple[Any, Any]]:
-    """Scan `body(carry, chunk of xs, entry of starts) -> (carry, (a per chunk, a per step))` over chunks of time."""
+    """Scan `body(params, carry, chunk of xs, entry of starts) -> (carry, (a per chunk, a per step))` over chunks."""
 
-    def run(carry: State, inputs: tuple[Any, Any]) -> tuple[State, tuple[Any, Any]]:
-        return body(carry, *inputs)
+    def run(params: Any, carry: State, inputs: tuple[Any, Any]) -> tuple[State, tuple[Any, Any]]:
+        return body(params, carry, *inputs)
 
     if jax.tree.leaves(xs)[0].shape[0] == length:
-        carry, (per_chunk, per_step) = body(carry, xs, jax.tree.map(lambda a: a[0], starts))
+        carry, (per_chunk, per_step) = body(params, carry, xs, jax.tree.map(lambda a: a[0], starts))
         return carry, (jax.tree.map(lambda a: a[None], per_chunk), per_step)
-    carry, (per_chunk, per_step) = lax.scan(run, carry, (split_time(xs, length), starts), reverse=reverse)
+    carry, (per_chunk, per_step) = scan(run, params, carry, (split_time(xs, length), starts), reverse=reverse)
     return carry, (per_chunk, join_time(per_step))

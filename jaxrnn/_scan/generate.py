@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-from jax import Array, lax
+from jax import Array
 
 from .._core.cell import Cell, Params, State, Step, as_step
 from .._core.checks import (
@@ -17,6 +17,7 @@ from .._core.checks import (
     check_tree_like,
     describe,
 )
+from .loops import scan
 
 _STEP = ("params, state, x", "state")
 _FEED = ("params, state, key", "(x_next, emitted)")
@@ -33,7 +34,7 @@ def generate(
     length: int,
     key: Array | None = None,
 ) -> tuple[State, Any]:
-    """Run a step on its own outputs, on one `lax.scan`.
+    """Run a step on its own outputs, on one scan.
 
         s_t = step(params, s_{t-1}, x_{t-1})        x_t, e_t = feed(params, s_t, key_t)        t = 1 … length
 
@@ -85,7 +86,7 @@ def _generate(
     check_function("step", step, *_STEP)
     check_function("feed", feed, *_FEED)
 
-    def advance(carry: tuple[State, Any], step_key: Array | None) -> tuple[tuple[State, Any], Any]:
+    def advance(params: Params, carry: tuple[State, Any], step_key: Array | None) -> tuple[tuple[State, Any], Any]:
         state, x = carry
         new_state = step(params, state, x)
         check_tree_like("the state that step returns", new_state, state, "as the state it was given")
@@ -98,5 +99,5 @@ def _generate(
         return (new_state, x_next), emitted
 
     keys = None if key is None else jax.random.split(key, length)
-    (state, _), emitted = lax.scan(advance, (state, x0), keys, length=length)
+    (state, _), emitted = scan(advance, params, (state, x0), keys, length=length)
     return state, emitted

@@ -8,9 +8,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from .._core.checks import dtype_of
+from .._core.numerics import has_few_bits
 from .._core.time import nearest_divisor
 
-__all__ = ["AffineChunks", "affine", "both_directions_at_once", "platform"]
+__all__ = ["AffineChunks", "affine", "both_directions_at_once", "platform", "stores_wide"]
 
 _TINY = 2**16  # bytes of pre-activations of the whole sequence
 _CACHE = 2**20  # bytes of pre-activations that a CPU's caches hold
@@ -70,3 +72,11 @@ def both_directions_at_once(units: int, *, is_ragged: bool, platform: str) -> bo
     `units` are those of h, of all sequences.
     """
     return not is_ragged and units <= _UNITS and platform == "cpu"
+
+
+def stores_wide(arrays: Any, *, platform: str) -> bool:
+    """Whether a loop over time that reads and writes such arrays keeps them in float32, see `jaxrnn._scan.loops`.
+
+    XLA:CPU computes in float16, but for bfloat16 and less it converts.
+    """
+    return platform == "cpu" and has_few_bits([a for a in jax.tree.leaves(arrays) if dtype_of(a) != jnp.float16])

@@ -1,15 +1,17 @@
-"""One `lax.scan` of a cell's step, which every cell has; and the choice between it and the cell's own way."""
+"""One scan of a cell's step, which every cell has; and the choice between it and the cell's own way."""
 
 import functools
 from collections.abc import Callable
 from typing import Any
 
 import jax
-from jax import Array, lax
+from jax import Array
 
-from .._core.cell import Cell, Params, Run, State, Step
+from .._core.cell import Cell, Params, Run, State, Step, adds_up_in_float32
 from .._core.checks import check_arrays, check_tree_like, describe
-from .._core.time import masked
+from .._core.numerics import has_few_bits
+from .._core.time import masked, square_root
+from .loops import run_parts, scan
 
 
 def run_of(cell: Cell) -> Run:
@@ -29,11 +31,29 @@ def _run(
     return_states: bool,
 ) -> tuple[State, Any]:
     emitted = state if return_states else output_like(cell, state, xs.shape[1 : xs.ndim - cell.input_ndim])
-    run = cell.run or functools.partial(run_steps, cell.step, cell.output)
-    ran = run(params, state, xs, active, reverse=reverse, return_states=return_states)
+    ran = _way_of(cell)(params, state, xs, active, reverse=reverse, return_states=return_states)
     over_time = jax.tree.map(lambda a: jax.ShapeDtypeStruct((xs.shape[0], *a.shape), a.dtype), emitted)
     check_tree_like("what cell.run returns", ran, (state, over_time), "the final state, and what the steps give")
     return ran
+
+
+def _way_of(cell: Cell) -> Run:
+    if cell.run is None:
+        return functools.partial(run_steps, cell.step, cell.output)
+    return cell.run if adds_up_in_float32(cell.run) else functools.partial(_run_in_parts, cell.run)
+
+
+def _run_in_parts(
+    run: Run, params: Params, state: State, xs: Array, active: Array | None, *, reverse: bool, return_states: bool
+) -> tuple[State, Any]:
+    """A run that may add up gradients in few bits: over √T steps by itself, over these parts in float32."""
+    if not has_few_bits(params):
+        return run(params, state, xs, active, reverse=reverse, return_states=return_states)
+
+    def part(params: Params, state: State, inputs: tuple[Array, Array | None]) -> tuple[State, Any]:
+        return run(params, state, *inputs, reverse=reverse, return_states=return_states)
+
+    return run_parts(part, params, state, (xs, active), square_root(len(xs)), reverse=reverse)
 
 
 def output_like(cell: Cell, state: State, batch_shape: tuple[int, ...]) -> Any:
@@ -63,15 +83,15 @@ def run_steps(
     reverse: bool,
     return_states: bool,
 ) -> tuple[State, Any]:
-    """`lax.scan` of the step, as `Run` describes it."""
+    """A scan of the step, as `Run` describes it."""
 
-    def advance(state: State, inputs: tuple[Array, Array | None]) -> tuple[State, Any]:
+    def advance(params: Params, state: State, inputs: tuple[Array, Array | None]) -> tuple[State, Any]:
         x, active = inputs
         new_state = checked_step(step, params, state, x)
         emitted = new_state if return_states else output(new_state)
         return masked(active, new_state, state), masked(active, emitted)
 
-    return lax.scan(advance, state, (xs, active), reverse=reverse)
+    return scan(advance, params, state, (xs, active), reverse=reverse)
 
 
 def checked_step(step: Step, params: Params, state: State, x: Array) -> State:

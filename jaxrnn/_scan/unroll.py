@@ -13,7 +13,8 @@ from jax.typing import ArrayLike
 from .._core.cell import Cell, Params, State, check_cell
 from .._core.checks import check_array, check_arrays, check_bool, check_int, check_tree_like, describe, shown
 from .._core.compat import is_concrete
-from .._core.time import is_active, masked, run_segments, square_root, vary_with
+from .._core.time import is_active, masked, square_root, vary_with
+from .loops import run_segments
 from .steps import run_of
 
 Checkpoint: TypeAlias = int | Literal["sqrt"] | None
@@ -157,11 +158,11 @@ def _unroll(
     xs = masked(active, xs)  # so that padding of NaN or inf reaches no gradient
     run = run_of(cell)
 
-    def run_part(state: State, inputs: tuple[Array, Array | None]) -> tuple[State, Any]:
+    def run_part(params: Params, state: State, inputs: tuple[Array, Array | None]) -> tuple[State, Any]:
         return run(params, state, *inputs, reverse=reverse, return_states=return_states)
 
     with jax.named_scope("jaxrnn.unroll"):
         if checkpoint is None:
-            return run_part(state, (xs, active))
+            return run_part(params, state, (xs, active))
         length = square_root(xs.shape[0]) if isinstance(checkpoint, str) else int(checkpoint)
-        return run_segments(run_part, state, (xs, active), length, reverse=reverse)
+        return run_segments(run_part, params, state, (xs, active), length, reverse=reverse)

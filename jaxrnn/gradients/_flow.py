@@ -11,6 +11,7 @@ from jax import Array, lax
 
 from .._core.cell import Cell, Params, State, as_step
 from .._reports.flow import Flow, rate_of
+from .._scan.loops import scan
 from ._leaves import at, concrete, is_real, ravel, split, steps_of, unravel
 from ._local import local_step, loss_gradient
 from ._norms import nonzero, norm
@@ -92,11 +93,11 @@ def _flow(problem: Problem, stride: int, params: Params, state: State, xs: Any, 
     """At module level, so that a second call does not trace again."""
     check_parts(problem, params, state, at(xs, 0))
 
-    def forward(state: State, x: Any) -> tuple[State, tuple[State, State]]:
-        new_state = as_step(problem.step)(problem.select(params), state, x)
+    def forward(selected: Params, state: State, x: Any) -> tuple[State, tuple[State, State]]:
+        new_state = as_step(problem.step)(selected, state, x)
         return new_state, (state, new_state)
 
-    _, (before, after) = lax.scan(forward, state, xs, length=steps_of(xs, ys))
+    _, (before, after) = scan(forward, problem.select(params), state, xs, length=steps_of(xs, ys))
     norms, total, omega = _totals(problem, params, before, after, xs, ys)
     by_loss = _map(problem, stride, params, before, after, xs, ys)
     return _Found(norms, total, omega, by_loss, _bound(problem, params, before, xs))

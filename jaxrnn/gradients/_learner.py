@@ -10,9 +10,10 @@ from jax import Array, lax
 
 from .._core.cell import Params, State
 from .._core.checks import check_arrays, check_optional_key, describe
+from .._core.numerics import narrowed
 from ._leaves import at
 from ._problem import Problem, check_arguments, check_parts, check_real
-from ._sums import add_up, narrowed, zero_sums
+from ._sums import add_up, zero_sums
 
 
 class Gradient(NamedTuple):

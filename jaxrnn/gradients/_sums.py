@@ -5,7 +5,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from .._core.checks import dtype_of
 from .._core.numerics import widened
 
 
@@ -17,8 +16,3 @@ def zero_sums(tree: Any) -> Any:
 def add_up(sums: Any, more: Any) -> Any:
     """The sums, with more added."""
     return jax.tree.map(lambda total, a: total + a.astype(total.dtype), sums, more)
-
-
-def narrowed(sums: Any, like: Any) -> Any:
-    """The sums in the dtypes of `like`."""
-    return jax.tree.map(lambda total, a: total.astype(dtype_of(a)), sums, like)

@@ -18,11 +18,11 @@ from .._core.checks import (
     is_real_number,
     shown,
 )
+from .._core.numerics import narrowed
 from ..gradients import Gradient, Learner, Problem
 from ..gradients._learner import run_learner
 from ..gradients._problem import check_problem
 from ..gradients._signature import ARGUMENTS, GIVES, takes_key
-from ..gradients._sums import narrowed
 from ..gradients.online import batched
 
 Loss: TypeAlias = Callable[[Any, Any, Any, Array], tuple[Array, tuple[Any, dict[str, Array]]]]

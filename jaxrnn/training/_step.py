@@ -10,6 +10,8 @@ from jax import Array, lax
 from jax.sharding import Mesh
 
 from .._core.checks import check_arrays, check_key
+from .._core.numerics import narrowed
+from ..gradients._sums import add_up, zero_sums
 from ._gradient import Outcome, StepGradient, outcome_of
 from ._mesh import BATCH, REPLICATED, constrain
 
@@ -107,13 +109,14 @@ def _accumulated(rule: Rule, params: Any, carry: Any, batch: Any, key: Array) ->
 
     def add(total: Outcome, part: tuple[Any, Any, Array]) -> tuple[Outcome, Any]:
         outcome = run(*part)
-        return jax.tree.map(jnp.add, total, outcome._replace(carry=None)), outcome.carry
+        return add_up(total, outcome._replace(carry=None)), outcome.carry
 
     parts = (*_split((carry, batch), rule.accumulate), jax.random.split(key, rule.accumulate))
     like = jax.eval_shape(run, *jax.tree.map(lambda a: a[0], parts))
     zeros = jax.tree.map(lambda like: jnp.zeros(like.shape, like.dtype), like._replace(carry=None))
-    total, carries = lax.scan(add, zeros, parts)
-    return jax.tree.map(lambda a: a / rule.accumulate, total)._replace(carry=_join(carries))
+    total, carries = lax.scan(add, zero_sums(zeros), parts)
+    means = jax.tree.map(lambda a: a / rule.accumulate, total)._replace(carry=_join(carries))
+    return means._replace(value=narrowed(means.value, like.value), grads=narrowed(means.grads, like.grads))
 
 
 def _select(condition: Array, yes: TrainState, no: TrainState) -> TrainState:

@@ -90,6 +90,41 @@ def test_models_of_all_kinds(text, tmp_path, capsys, options):
     assert main(["sample", "--run", str(tmp_path / "run"), "--length", "5", "--temperature", "0"]) == 0
 
 
+@pytest.mark.slow
+def test_bfloat16_learns_as_float32_does(text, trained, tmp_path):
+    options = "--dtype", "bfloat16", "--steps", 150, "--evaluate-every", 50
+    assert train(text, tmp_path / "run", *options) == 0
+    ours, theirs = (metrics(folder)[-1]["validation_loss"] for folder in (tmp_path / "run", trained))
+    assert ours == pytest.approx(theirs, rel=0.01)
+    assert not np.array_equal(losses(tmp_path / "run"), losses(trained))
+    model, params = restore(tmp_path / "run")
+    assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float32")}
+    assert {leaf.dtype for leaf in jax.tree.leaves(model.initial_state(params))} == {jnp.dtype("bfloat16")}
+    assert main(["eval", "--run", str(tmp_path / "run")]) == 0
+    assert main(["sample", "--run", str(tmp_path / "run"), "--length", "5"]) == 0
+
+
+@pytest.mark.parametrize("embedding_dim", [0, 4])
+def test_the_gradient_of_bfloat16_is_near_that_of_float32(embedding_dim):
+    (model, params), (low, _) = (
+        model_and_params(embedding_dim=embedding_dim, dtype=d) for d in ("float32", "bfloat16")
+    )
+    ids = np.asarray(jax.random.randint(jax.random.key(1), (3, 9), 0, 7))
+    batch = {"ids": ids, "begins": np.zeros(3, bool)}
+
+    def gradient(model):
+        state = model.initial_state(params, (3,))
+        return jax.value_and_grad(lambda p: loss(model, p, state, batch, None), has_aux=True)(params)
+
+    ((ours, (state, _)), grads), ((theirs, _), expected) = gradient(low), gradient(model)
+    assert ours.dtype == theirs.dtype == jnp.float32
+    assert {leaf.dtype for leaf in jax.tree.leaves(state)} == {jnp.dtype("bfloat16")}
+    assert ours == pytest.approx(float(theirs), rel=0.005)
+    assert ours != theirs
+    difference = jax.tree.map(lambda a, b: a - b, grads, expected)
+    assert optax.tree.norm(difference) < 0.02 * optax.tree.norm(expected)
+
+
 def test_the_standard_library_is_the_default_text():
     text = read_text(None)
     assert "def namedtuple(" not in text[:100]

@@ -16,8 +16,9 @@ from .test_charlm import losses, metrics, train
 LENGTH, BATCH = 10, 8
 
 
+@pytest.mark.parametrize("dtype", slow_but(("float32",), ["float32", "bfloat16"]))
 @pytest.mark.parametrize("name", slow_but(("snap",), KINDS))
-def test_a_run_by_each_gradient_learns_and_can_be_read(text, tmp_path, capsys, name):
+def test_a_run_by_each_gradient_learns_and_can_be_read(text, tmp_path, capsys, name, dtype):
     options = [
         "--gradient",
         name,
@@ -31,6 +32,8 @@ def test_a_run_by_each_gradient_learns_and_can_be_read(text, tmp_path, capsys, n
         "gru",
         "--lr",
         "2e-2",
+        "--dtype",
+        dtype,
     ]
     assert train(text, tmp_path, *options, "--embedding", 0) == 0
     assert losses(tmp_path)[-1] < losses(tmp_path)[0]

@@ -10,6 +10,7 @@ import threading
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import jaxrnn as jr
@@ -55,6 +56,18 @@ def test_accumulation_is_the_whole_batch(parts):
     np.testing.assert_allclose(whole.state.carry, split.state.carry, atol=1e-5)
     np.testing.assert_allclose([r["loss"] for r in whole.history], [r["loss"] for r in split.history], rtol=1e-4)
     np.testing.assert_allclose([r["means"] for r in whole.history], [r["means"] for r in split.history], atol=1e-5)
+
+
+def test_accumulated_parts_add_up_in_float32():
+    """In bfloat16 a sum of ones stops at 256."""
+
+    def loss(params, carry, batch, key):
+        return jnp.sum(params * batch.mean()), (carry, {})
+
+    params, data = jnp.zeros((), jnp.bfloat16), lambda start, stop: jnp.ones((stop - start, 1024), jnp.bfloat16)
+    result = training.fit(loss, params, optax.sgd(1.0), data, steps=1, accumulate=1024)
+    assert result.state.params == -1
+    assert result.state.params.dtype == jnp.bfloat16
 
 
 def test_a_mesh_of_one_device_is_none():

@@ -1,12 +1,13 @@
 """Anticipated reweighted truncated back-propagation: cut at random, and made up for."""
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
 from jax.typing import ArrayLike
 
 from ..._core.cell import Params, State, as_step
@@ -71,38 +72,79 @@ def artbp(
 
 
 @functools.partial(jax.jit, static_argnames="problem")
-@jax.named_scope("jaxrnn.gradients.artbp")
 def _artbp(problem: Problem, params: Params, state: State, xs: Any, ys: Any, key: Array, cut: ArrayLike) -> Gradient:
     """At module level, so that an eager call traces once."""
-    check_parts(problem, params, state, at(xs, 0))
     cut = jnp.broadcast_to(jnp.asarray(cut, jnp.result_type(float)), steps_of(xs, ys) - 1)
-    kept = jax.random.bernoulli(key, 1 - cut)
-    weights = jnp.where(kept, 1 / (1 - cut), 0)
-    weights = jnp.where((cut >= 0) & (cut < 1), weights, jnp.nan)  # a traced cut is not checked before
-    weights = jnp.concatenate([jnp.ones(1, cut.dtype), weights])
+    is_valid = (cut >= 0) & (cut < 1)  # a traced cut is not checked before
+    kept = jax.random.bernoulli(key, 1 - cut) | ~is_valid
+    return with_cuts(problem, params, state, xs, ys, kept, jnp.where(is_valid, 1 / (1 - cut), jnp.nan))
 
-    def step(selected: Params, state: State, inputs: tuple[Any, Array]) -> State:
-        x, weight = inputs
-        return as_step(problem.step)(selected, _weighted(state, weight), x)
 
-    cut_problem = problem._replace(step=step)
-    total = functools.partial(total_loss, cut_problem, state=state, xs=(xs, weights), ys=ys)
+@jax.named_scope("jaxrnn.gradients.artbp")
+def with_cuts(
+    problem: Problem, params: Params, state: State, xs: Any, ys: Any, kept: Array, weights: Array
+) -> Gradient:
+    """The gradient with the cuts where `kept` (T - 1,) is False, and weights (T - 1,) where it is not.
+
+    A weight of 1/(1 - c) is no number of few bits, and rounded at every step it would be biased in their product. So
+    what goes back is not λ_t but μ_t = λ_t / p_t, with p_t the product of the weights from t on to the next cut, in
+    float32: losses are divided by it, gradients of parameters multiplied, and between steps there is no weight.
+
+        μ_t = ∂l_t/∂s_t / p_t + μ_{t+1} ∂s_{t+1}/∂s_t [kept]        dL/dθ = Σ_t ∂l_t/∂θ + p_t μ_t ∂s_t/∂θ
+    """
+    check_parts(problem, params, state, at(xs, 0))
+    products = _products(kept, weights)
+    before = jnp.concatenate([jnp.ones(1, bool), kept])  # whether λ passes on to the step before
+    total = functools.partial(total_loss, _weighted(problem), state=state, xs=(xs, before, products), ys=(ys, products))
     (value, final), grads = jax.value_and_grad(total, has_aux=True)(params)
     return Gradient(value, grads, final)
 
 
-def _weighted(state: State, weight: Array) -> State:
-    """The same state, whose cotangent is multiplied by the weight on its way back."""
-    reals, with_reals = split(state)
-    return with_reals([_scaled_on_the_way_back(a, weight.astype(a.dtype)) for a in reals])
+def _products(kept: Array, weights: Array) -> Array:
+    """p_t (T,), back from the last step, 1 after which there is none."""
+
+    def back(product: Array, step: tuple[Array, Array]) -> tuple[Array, Array]:
+        kept, weight = step
+        product = jnp.where(kept, product * weight, 1)
+        return product, product
+
+    last = jnp.ones((), weights.dtype)
+    return jnp.append(lax.scan(back, last, (kept, weights), reverse=True)[1], last)
+
+
+@functools.lru_cache
+def _weighted(problem: Problem) -> Problem:
+    """The problem whose cotangents are weighted on their way back, and cut."""
+    return problem._replace(
+        step=functools.partial(_weighted_step, problem), loss=functools.partial(_weighted_loss, problem)
+    )
+
+
+def _weighted_step(problem: Problem, selected: Params, state: State, inputs: tuple[Any, Array, Array]) -> State:
+    x, is_kept, product = inputs
+    state = _reals(lambda a: jnp.where(is_kept, a, lax.stop_gradient(a)), state)
+    return as_step(problem.step)(_reals(lambda a: _scaled_on_the_way_back(a, product), selected), state, x)
+
+
+def _weighted_loss(problem: Problem, params: Params, state: State, inputs: tuple[Any, Array]) -> Array:
+    y, product = inputs
+    return problem.loss(params, _reals(lambda a: _scaled_on_the_way_back(a, 1 / product), state), y)
+
+
+def _reals(function: Callable[[Array], Array], tree: Any) -> Any:
+    """The tree with what is differentiated of it replaced."""
+    reals, rebuild = split(tree)
+    return rebuild(list(map(function, reals)))
 
 
 @jax.custom_jvp
 def _scaled_on_the_way_back(a: Array, weight: Array) -> Array:
+    """a, whose cotangent is multiplied by the weight, in the weight's dtype, and rounded once."""
     del weight
     return a
 
 
 @_scaled_on_the_way_back.defjvp
 def _scaled_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
-    return primals[0], primals[1] * tangents[0]
+    a, weight = primals
+    return a, (weight * tangents[0].astype(weight.dtype)).astype(a.dtype)

@@ -9,13 +9,16 @@ from jax import Array, lax
 
 from ..._core.cell import Cell, Params, State, as_step
 from ..._core.checks import check_choice, check_int
-from ..._core.time import run_segments, square_root
+from ..._core.numerics import has_few_bits, narrowed
+from ..._core.time import square_root
+from ..._scan.loops import run_segments, scan
 from ..._scan.unroll import unroll
 from .._learner import Gradient
 from .._leaves import at, split, steps_of
 from .._local import with_recurrent
 from .._problem import Problem, check_arguments, check_parts, check_problem, checked_loss
-from .._sums import add_up, narrowed, zero_sums
+from .._slots import Slots
+from .._sums import add_up, zero_sums
 from .revolve import default_snapshots, schedule
 
 Memory: TypeAlias = Literal["full", "sqrt", "revolve"]
@@ -103,30 +106,40 @@ def total_loss(
     problem: Problem, params: Params, state: State, xs: Any, ys: Any, *, sqrt: bool = False
 ) -> tuple[Array, State]:
     """L, to be differentiated by JAX, and the last state."""
-
-    def run(state: State, inputs: tuple[Any, Any]) -> tuple[State, Array]:
-        return _losses(problem, params, state, *inputs)
+    run = functools.partial(_losses, problem)
 
     if sqrt:
-        final, losses = run_segments(run, state, (xs, ys), square_root(steps_of(xs, ys)), reverse=False)
+        final, losses = run_segments(run, params, state, (xs, ys), square_root(steps_of(xs, ys)), reverse=False)
     else:
-        final, losses = run(state, (xs, ys))
+        final, losses = run(params, state, (xs, ys))
     return jnp.sum(losses), final
 
 
-def _losses(problem: Problem, params: Params, state: State, xs: Any, ys: Any) -> tuple[State, Array]:
+def _losses(problem: Problem, params: Params, state: State, inputs: tuple[Any, Any]) -> tuple[State, Array]:
     """The final state, and the loss at each time."""
+    xs, ys = inputs
     selected = problem.select(params)
     if isinstance(problem.step, Cell) and _runs_whole(problem.step, xs):
         final, states = unroll(problem.step, selected, xs, state, return_states=True)
-        return final, jax.vmap(functools.partial(checked_loss, problem, params))(states, ys)
+        return final, _losses_at(problem, params, states, ys)
 
-    def step(state: State, inputs: tuple[Any, Any]) -> tuple[State, Array]:
-        x, y = inputs
+    def step(both: tuple[Params, Params], state: State, inputs: tuple[Any, Any]) -> tuple[State, Array]:
+        (params, selected), (x, y) = both, inputs
         new_state = as_step(problem.step)(selected, state, x)
         return new_state, checked_loss(problem, params, new_state, y)
 
-    return lax.scan(step, state, (xs, ys))
+    return scan(step, (params, selected), state, inputs)
+
+
+def _losses_at(problem: Problem, params: Params, states: State, ys: Any) -> Array:
+    """The loss at each of these states: all at once, unless their sum over time would be one in few bits."""
+    if not has_few_bits(params):
+        return jax.vmap(functools.partial(checked_loss, problem, params))(states, ys)
+
+    def loss(params: Params, _: None, inputs: tuple[State, Any]) -> tuple[None, Array]:
+        return None, checked_loss(problem, params, *inputs)
+
+    return scan(loss, params, None, (states, ys))[1]
 
 
 def _runs_whole(cell: Cell, xs: Any) -> bool:
@@ -141,18 +154,16 @@ def _revolve(problem: Problem, snapshots: int, params: Params, state: State, xs:
     selected, stores = problem.select(params), jnp.asarray(plan.stores)
     weights, with_weights = split(selected)
 
-    def forward(index: Array, carry: tuple[Any, State, Array]) -> tuple[Any, State, Array]:
+    def forward(index: Array, carry: tuple[Slots, State, Array]) -> tuple[Slots, State, Array]:
         slots, state, time = carry
-        slot = stores[index]
-        slots = _store(slots, state, slot)
-        return slots, as_step(problem.step)(selected, state, at(xs, time)), time + 1
+        return slots.put(stores[index], state), as_step(problem.step)(selected, state, at(xs, time)), time + 1
 
     def backward(
-        carry: tuple[Any, State, list[Array], tuple], row: tuple[Array, ...]
-    ) -> tuple[tuple[Any, State, list[Array], tuple], None]:
+        carry: tuple[Slots, State, list[Array], tuple], row: tuple[Array, ...]
+    ) -> tuple[tuple[Slots, State, list[Array], tuple], None]:
         slots, final, cotangent, sums = carry
         load, position, begin, end = row
-        slots, state, time = lax.fori_loop(begin, end, forward, (slots, at(slots, load), position))
+        slots, state, time = lax.fori_loop(begin, end, forward, (slots, slots[load], position))
         reals, with_reals = split(state)
 
         def step_and_loss(
@@ -167,16 +178,9 @@ def _revolve(problem: Problem, snapshots: int, params: Params, state: State, xs:
         return (slots, final, cotangent, add_up(sums, (value, direct, recurrent))), None
 
     value = jax.eval_shape(functools.partial(checked_loss, problem), params, state, at(ys, 0))
-    slots = jax.tree.map(lambda a: jnp.broadcast_to(a, (snapshots, *a.shape)), state)
     cotangent = jax.tree.map(jnp.zeros_like, split(state)[0])
-    start = (slots, state, cotangent, zero_sums((jnp.zeros_like(value), params, weights)))
+    start = (Slots.filled(state, snapshots), state, cotangent, zero_sums((jnp.zeros_like(value), params, weights)))
     rows = tuple(jnp.asarray(column) for column in (plan.load, plan.position, plan.begin, plan.end))
     (_, final, _, sums), _ = lax.scan(backward, start, rows)
     total, direct, recurrent = narrowed(sums, (value, params, weights))
     return Gradient(total, with_recurrent(problem, params, direct, recurrent), final)
-
-
-def _store(slots: Any, state: State, slot: Array) -> Any:
-    """The state in a slot, none if that is -1."""
-    index = jnp.maximum(slot, 0)
-    return jax.tree.map(lambda held, a: held.at[index].set(jnp.where(slot < 0, held[index], a)), slots, state)

@@ -6,15 +6,18 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jax.typing import ArrayLike
 
 from ..._core.cell import Params, State
 from ..._core.checks import check_int
+from ..._core.numerics import narrowed
 from .._batch import batch_problem
 from .._learner import Gradient, Learner, checked_init, checked_update, sequence_gradient
-from .._leaves import split, steps_of
+from .._leaves import split
 from .._local import local_step, loss_gradient, with_recurrent
 from .._problem import Problem, check_arguments, check_problem
-from .._sums import add_up, narrowed, zero_sums
+from .._slots import Slots
+from .._sums import add_up, zero_sums
 
 
 def tbptt(problem: Problem, params: Params, state: State, xs: Any, ys: Any, *, k1: int, k2: int) -> Gradient:
@@ -93,9 +96,9 @@ class TBPTTCarry(NamedTuple):
     slot: Array  # the entry that the next step goes into
     filled: Array  # entries in use
     since: Array  # steps since the last propagation
-    states: State  # (k2, ...) before each step
-    xs: Any  # (k2, ...)
-    cotangents: list[Array]  # (k2, ...) ∂l/∂s after each step, 0 once it has been propagated
+    states: Slots  # k2, before each step
+    xs: Slots
+    cotangents: Slots  # ∂l/∂s after each step
 
 
 def _check_truncation(k1: Any, k2: Any) -> None:
@@ -109,10 +112,8 @@ def _check_truncation(k1: Any, k2: Any) -> None:
 def _init(k2: int, params: Params, state: State, x: Any, key: Array | None = None) -> TBPTTCarry:
     """An empty ring."""
     del params, key
-    ring = functools.partial(jax.tree.map, lambda a: jnp.broadcast_to(a, (k2, *jnp.shape(a))))
-    reals = jax.tree.map(jnp.zeros_like, split(state)[0])
     zero = jnp.zeros((), jnp.int32)
-    return TBPTTCarry(state, zero, zero, zero, ring(state), ring(x), ring(reals))
+    return TBPTTCarry(state, zero, zero, zero, *(Slots.filled(a, k2) for a in (state, x, split(state)[0])))
 
 
 @jax.named_scope("jaxrnn.gradients.tbptt")
@@ -124,44 +125,38 @@ def _update(
     _, new_state = function(weights, reals)
     value, direct, cotangent = loss_gradient(problem, params, new_state, y)
 
-    def put(ring: Any, entry: Any) -> Any:
-        return jax.tree.map(lambda a, b: a.at[carry.slot].set(b), ring, entry)
-
     is_time = carry.since + 1 == k1
     carry = TBPTTCarry(
         new_state,
         (carry.slot + 1) % k2,
         jnp.minimum(carry.filled + 1, k2),
         jnp.where(is_time, 0, carry.since + 1),
-        put(carry.states, carry.state),
-        put(carry.xs, x),
-        put(carry.cotangents, cotangent),
+        carry.states.put(carry.slot, carry.state),
+        carry.xs.put(carry.slot, x),
+        carry.cotangents.put(carry.slot, cotangent),
     )
     recurrent = lax.cond(
         is_time,
-        lambda: _propagate(problem, params, carry),
+        lambda: _propagate(problem, params, carry, k1),
         lambda: [jnp.zeros_like(weight) for weight in weights],
     )
-    carry = carry._replace(cotangents=[jnp.where(is_time, 0, ring) for ring in carry.cotangents])
     return carry, value, with_recurrent(problem, params, direct, recurrent)
 
 
 def _rest(problem: Problem, params: Params, carry: TBPTTCarry) -> Params:
     """The gradient of the losses since the last propagation."""
     zeros = jax.tree.map(jnp.zeros_like, params)
-    return with_recurrent(problem, params, zeros, _propagate(problem, params, carry))
+    return with_recurrent(problem, params, zeros, _propagate(problem, params, carry, carry.since))
 
 
-def _propagate(problem: Problem, params: Params, carry: TBPTTCarry) -> list[Array]:
-    """Σ λ_t ∂s_t/∂θ over the ring, from the newest step to the oldest."""
-    k2 = steps_of(carry.states)
+def _propagate(problem: Problem, params: Params, carry: TBPTTCarry, since: ArrayLike) -> list[Array]:
+    """Σ λ_t ∂s_t/∂θ over the ring, from the newest step to the oldest, of the losses of the last `since` steps."""
+    k2 = len(carry.states)
 
     def back(inner: tuple[list[Array], list[Array]], age: Array) -> tuple[tuple[list[Array], list[Array]], None]:
         cotangent, sums = inner
-        state, x, direct = jax.tree.map(
-            lambda ring: ring[(carry.slot - 1 - age) % k2], (carry.states, carry.xs, carry.cotangents)
-        )
-        cotangent = jax.tree.map(jnp.add, cotangent, direct)
+        state, x, direct = (ring[(carry.slot - 1 - age) % k2] for ring in (carry.states, carry.xs, carry.cotangents))
+        cotangent = [jnp.where(age < since, a + b, a) for a, b in zip(cotangent, direct, strict=True)]
         # What is left of the ring before it has filled up holds the first state: nothing may come back from there.
         cotangent = [jnp.where(age < carry.filled, a, jnp.zeros_like(a)) for a in cotangent]
         function, weights, reals = local_step(problem, params, state, x)
@@ -170,6 +165,6 @@ def _propagate(problem: Problem, params: Params, carry: TBPTTCarry) -> list[Arra
         return (cotangent, add_up(sums, more)), None
 
     weights = split(problem.select(params))[0]
-    start = [jnp.zeros_like(a[0]) for a in carry.cotangents], zero_sums(weights)
+    start = jax.tree.map(jnp.zeros_like, split(carry.state)[0]), zero_sums(weights)
     (_, sums), _ = lax.scan(back, start, jnp.arange(k2, dtype=jnp.int32))
     return narrowed(sums, weights)
