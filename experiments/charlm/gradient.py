@@ -78,7 +78,7 @@ def _read(text: str) -> tuple[str, dict[str, Any]]:
 def of_text(said: str, model: CharModel, length: int) -> training.StepGradient:
     """The gradient of that name, of a model with one-hot characters.
 
-    Its batch is that of `streams`; its `init(params, batch, key)` gives the carry of that many streams.
+    Its batch is that of `streams`; its `init(params, state, ids, key)` gives the carry of as many streams.
 
     Raises:
       ValueError, TypeError: arguments that the algorithm does not take.
@@ -108,15 +108,15 @@ class _OverText:
     model: CharModel
     gradient: training.StepGradient
 
-    def init(self, params: Any, batch: int, key: Array) -> Any:
-        """The carry before the first character."""
-        states = self.model.initial_state(params, (batch,))
-        states = states if self.model.num_layers > 1 else states[0]
-        return self.gradient.init(params, states, self.model.features(params, jnp.zeros(batch, jnp.int32)), key)
+    def init(self, params: Any, state: Any, ids: Array, key: Array) -> Any:
+        """The carry before the first characters, ids (B,)."""
+        state = state if self.model.num_layers > 1 else state[0]
+        return self.gradient.init(params, state, self.model.features(params, ids), key)
 
     def __call__(self, params: Any, carry: Any, batch: dict[str, Array], key: Array) -> Any:
         key_init, key_step = jax.random.split(key)
-        fresh = self.init(params, len(batch["begins"]), key_init)
+        state = self.model.initial_state(params, batch["begins"].shape)
+        fresh = self.init(params, state, batch["ids"][:, 0], key_init)
         carry = jax.tree.map(functools.partial(_where, batch["begins"]), fresh, carry)
         xs = self.model.features(params, batch["ids"][:, :-1])
         return self.gradient.function(params, carry, (xs, batch["ids"][:, 1:]), key_step)

@@ -60,9 +60,11 @@ class Config:
     def carry(self, model: CharModel, params: Any) -> Any:
         """What goes from step to step: the states, or what a learner remembers."""
         objective = self.objective(model)
+        state = model.initial_state(params, (self.batch,))
         if isinstance(objective, training.StepGradient):
-            return objective.init(params, self.batch, jax.random.fold_in(jax.random.key(self.seed), 2))
-        return model.initial_state(params, (self.batch,))
+            ids, key = jnp.zeros(self.batch, jnp.int32), jax.random.fold_in(jax.random.key(self.seed), 2)
+            return objective.init(params, state, ids, key)
+        return state
 
     def optimizer(self) -> optax.GradientTransformation:
         """Adam with decoupled weight decay of matrices; linear warm-up, then a cosine to zero; clipped before."""
