@@ -3,16 +3,19 @@
 import argparse
 import contextlib
 import functools
+import io
 import json
 import math
 import os
 import pathlib
+import re
 import shutil
 import signal
+import stat
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 from jax.experimental import multihost_utils
@@ -23,6 +26,9 @@ STATUS = {"interrupted": 128 + signal.SIGINT, "terminated": 128 + signal.SIGTERM
 BROKEN_PIPE = 128 + 13
 
 _LINE = 120  # characters
+_SHOWN = 40  # characters of what somebody wrote, in an error
+_LARGEST = 2**31 - 1
+_MOST_LAYERS = 100
 
 
 class UserError(Exception):
@@ -39,9 +45,14 @@ class RunError(Exception):
 
 def exit_status(program: str, main: Callable[[], int]) -> int:
     """The exit status of main, its errors as one line on stderr."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # what a terminal's encoding lacks is shown as its escape
     try:
         with _sigterm_raises():
-            return main()
+            try:
+                return main()
+            finally:
+                print(end="", flush=True)  # a full disk is to be told of here, not at exit
     except (UserError, RunFolderError) as error:
         return _fail(program, error, 2)
     except (RunError, CheckpointError, NonFiniteLossError) as error:
@@ -50,8 +61,28 @@ def exit_status(program: str, main: Callable[[], int]) -> int:
         print(f"{program}: {'terminated' if isinstance(error, Terminated) else 'interrupted'}", file=sys.stderr)
         return status_of(error)
     except BrokenPipeError:  # whoever read the output has gone, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is flushed at exit
+        _drop_output()
         return BROKEN_PIPE
+    except OSError as error:
+        if error.filename:
+            return _fail(program, f"cannot use {error.filename}: {_why(error)}", 1)
+        _drop_output()
+        return _fail(program, f"cannot write: {_why(error)}", 1)
+    except MemoryError as error:
+        return _fail(program, f"out of memory: {error}", 1)
+    except jax.errors.JaxRuntimeError as error:
+        if not (problem := re.search(r"(?i)out of memory.*", str(error))):
+            raise
+        return _fail(program, problem[0], 1)
+
+
+def _drop_output() -> None:
+    """What is flushed at exit goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _why(error: OSError) -> str:
+    return error.strerror or str(error)
 
 
 @contextlib.contextmanager
@@ -83,12 +114,41 @@ def raise_if_asked(ended: str) -> None:
 
 def parser(name: str, description: str, epilog: str | None = None) -> argparse.ArgumentParser:
     """The parser of `python -m experiments.NAME`, with its texts as they are written."""
-    return argparse.ArgumentParser(
+    return _Parser(
         prog=f"python -m experiments.{name}",
         description=description,
         epilog=epilog,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+
+
+class _Parser(argparse.ArgumentParser):
+    """Its errors are one line, and what is no text is one of them."""
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """As argparse's, for text alone: bytes that are not UTF-8 arrive as surrogates, which no file could hold."""
+        for argument in sys.argv[1:] if args is None else args:
+            if argument.startswith("--") and argument.count("=") == 1 and argument.endswith("=--"):
+                self.error(f"argument {argument[:-3]}: expected a value, got '--'")  # argparse takes it for none
+        arguments = super().parse_args(args, namespace)
+        for name, value in vars(arguments).items():
+            if isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value):
+                self.error(f"argument --{name.replace('_', '-')}: expected text in UTF-8, got {shown(value)}")
+        return arguments
+
+    def error(self, message: str) -> NoReturn:
+        """Without the usage, which is longer than a screen for some."""
+        self.exit(2, f"{self.prog}: error: {printable(message)} (--help lists all options)\n")
+
+
+def printable(text: str) -> str:
+    """The text on one line: characters that cannot be shown as their escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def shown(text: str) -> str:
+    """The beginning of what somebody wrote, in quotes, for one line of an error."""
+    return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…")
 
 
 @functools.partial(jax.jit, static_argnums=0, compiler_options={"xla_backend_optimization_level": 0})
@@ -115,44 +175,104 @@ def output_options(parser: argparse.ArgumentParser, default: str) -> None:
     output.add_argument("--overwrite", action="store_true", help="replace an earlier run's files in DIR")
 
 
-def _fail(program: str, error: Exception, status: int) -> int:
-    print(f"{program}: error: {error}", file=sys.stderr)
+def _fail(program: str, error: Exception | str, status: int) -> int:
+    print(f"{program}: error: {printable(str(error))}", file=sys.stderr)
     return status
 
 
-def folder_name(text: str) -> str:
-    """An argparse type: a path that names something."""
-    if not text:
-        raise argparse.ArgumentTypeError("expected the name of a folder, got ''")
-    return text
-
-
 def positive(text: str) -> int:
-    """An argparse type: an int of at least 1."""
-    return _at_least(text, 1)
+    """An argparse type: an int of at least 1, as large as those that JAX counts with."""
+    return whole(text, 1, _LARGEST)
 
 
 def natural(text: str) -> int:
-    """An argparse type: an int of at least 0."""
-    return _at_least(text, 0)
+    """An argparse type: an int of at least 0, as large as those that JAX counts with."""
+    return whole(text, 0, _LARGEST)
+
+
+def layers(text: str) -> int:
+    """An argparse type: a number of layers, each of which is compiled by itself."""
+    return whole(text, 1, _MOST_LAYERS)
 
 
 def seed(text: str) -> int:
     """An argparse type: what `jax.random.key` tells apart, an int of 32 bits."""
-    value = _at_least(text, 0)
-    if value >= 2**32:
-        raise argparse.ArgumentTypeError(f"expected a whole number below 2**32, got {text!r}")
-    return value
+    return whole(text, 0, 2**32 - 1)
 
 
-def _at_least(text: str, minimum: int) -> int:
+def folder_name(text: str) -> str:
+    """An argparse type: a path of a folder, which a variable that is not set would leave empty."""
+    return _name(text, "the name of a folder")
+
+
+def path(text: str) -> str:
+    """An argparse type: a path of what is to be read."""
+    return _name(text, "a path")
+
+
+def _name(text: str, what: str) -> str:
+    if not text or "\0" in text:
+        raise argparse.ArgumentTypeError(f"expected {what}, got {shown(text)}")
+    return text
+
+
+def whole(text: str, least: int, most: int) -> int:
+    """The int that a text is.
+
+    Raises:
+      ArgumentTypeError: it is none, or not from least to most.
+    """
     try:
         value = int(text)
     except ValueError:
-        value = minimum - 1
-    if value < minimum:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least {minimum}, got {text!r}")
+        value = least - 1
+    if not least <= value <= most:
+        raise argparse.ArgumentTypeError(f"expected a whole number from {least} to {most}, got {shown(text)}")
     return value
+
+
+def _number(least: float, most: float, what: str, *, above: bool = False, below: bool = True) -> Callable[[str], float]:
+    """An argparse type: a number from least, or above it, to most, or below it."""
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not ((least < value if above else least <= value) and (value < most if below else value <= most)):
+            raise argparse.ArgumentTypeError(f"expected {what}, got {shown(text)}")
+        return value
+
+    return parse
+
+
+fraction = _number(0, 1, "a number from 0 to below 1")
+probability = _number(0, 1, "a number above 0, up to 1", above=True, below=False)
+above_zero = _number(0, math.inf, "a number above 0", above=True)
+not_negative = _number(0, math.inf, "a number of at least 0")
+
+
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+}
+
+
+def check_file(path: pathlib.Path | str) -> None:
+    """What is to be read must be a file: a pipe may keep its reader waiting for ever, a device may have no end.
+
+    Raises:
+      UserError: it is something else, or not there.
+    """
+    try:
+        kind = stat.S_IFMT(os.stat(path).st_mode)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {_why(error)}") from error
+    if kind != stat.S_IFREG:
+        raise UserError(f"cannot read {path}: it is {_KINDS.get(kind, 'something else')}, expected a file")
 
 
 @contextlib.contextmanager
@@ -164,7 +284,7 @@ def output_folder(
     Those of `names` that are there are an error, or removed, or kept to be resumed; None for what cannot be.
     """
     folder = pathlib.Path(path)
-    is_new = not folder.exists()
+    is_new = not os.path.exists(folder)  # pathlib's raises for names that are too long
     try:
         with RunFolder(folder).locked():
             present = [] if resume else [folder / name for name in names if (folder / name).exists()]

@@ -21,7 +21,7 @@ from .evaluate import figures, read
 from .gradient import BPTT, canonical
 from .model import CELLS, CharModel
 from .sampling import sample
-from .train import PRESETS, Config, load, train
+from .train import PRESETS, Config, check_memory, load, train
 
 KIND = "charlm"
 LEARNING, SUMMARY, HEAT_MAP, EVALUATION = "learning.png", "summary.json", "heatmap.png", "eval.json"
@@ -67,8 +67,11 @@ manager that JAX knows (Slurm, Open MPI, Cloud TPU, Kubernetes) --distributed is
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a subcommand; the exit status."""
-    arguments = _parse(argv)
-    return _run.exit_status("charlm", lambda: arguments.command(arguments))
+    return _run.exit_status("charlm", lambda: _run_command(_parse(argv)))
+
+
+def _run_command(arguments: argparse.Namespace) -> int:
+    return arguments.command(arguments)
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -91,7 +94,9 @@ def _add_train(commands: Any) -> None:
     )
     parser.set_defaults(command=_train)
     text = parser.add_argument_group("text")
-    text.add_argument("--text", metavar="PATH", help="a UTF-8 file, or a folder of them (default: Python's library)")
+    text.add_argument(
+        "--text", type=_run.path, metavar="PATH", help="a UTF-8 file, or a folder of them (default: Python's library)"
+    )
     text.add_argument("--split", type=_split, metavar="A/B/C", help="train/validation/test in percent (90/5/5)")
     text.add_argument(
         "--preset",
@@ -103,9 +108,9 @@ def _add_train(commands: Any) -> None:
     model.add_argument("--cell", choices=CELLS, help="kind of cell (lstm)")
     model.add_argument("--tied", action=argparse.BooleanOptionalAction, help="read out by the embedding's weight (no)")
     _option(model, "hidden", _run.positive, "H", "units of a layer")
-    _option(model, "layers", _run.positive, "L", "layers of cells")
+    _option(model, "layers", _run.layers, "L", "layers of cells")
     _option(model, "embedding", _run.natural, "E", "features of a character; 0: one-hot")
-    _option(model, "dropout", _fraction, "P", "of what goes into each layer and the read-out")
+    _option(model, "dropout", _run.fraction, "P", "of what goes into each layer and the read-out")
     what = "of the computation; parameters, optimiser and loss are float32 (float32)"
     model.add_argument("--dtype", choices=["float32", "bfloat16"], help=what)
     fit = parser.add_argument_group("training")
@@ -113,10 +118,10 @@ def _add_train(commands: Any) -> None:
     _option(fit, "steps", _run.positive, "N", "steps of Adam")
     _option(fit, "batch", _run.positive, "B", "parallel streams")
     _option(fit, "length", _run.positive, "T", "characters of a stream a step, and so how far gradients reach")
-    _option(fit, "lr", _positive_float, "R", "peak learning rate; it falls to 0 as a cosine")
+    _option(fit, "lr", _run.above_zero, "R", "peak learning rate; it falls to 0 as a cosine")
     _option(fit, "warmup", _run.natural, "N", "steps until the peak")
-    _option(fit, "weight-decay", _non_negative, "D", "decoupled, of matrices")
-    _option(fit, "clip", _positive_float, "NORM", "largest norm of the gradient")
+    _option(fit, "weight-decay", _run.not_negative, "D", "decoupled, of matrices")
+    _option(fit, "clip", _run.above_zero, "NORM", "largest norm of the gradient")
     _option(fit, "accumulate", _run.positive, "N", "parts of the batch, one after the other, if it does not fit")
     _option(fit, "seed", _run.seed, "S", "of parameters, dropout and stream positions")
     watch = parser.add_argument_group("on the way")
@@ -137,7 +142,7 @@ def _add_train(commands: Any) -> None:
     again.add_argument("--overwrite", action="store_true", help="replace the run in DIR")
     scale = parser.add_argument_group("many devices")
     scale.add_argument("--mesh", type=_mesh, metavar="data=N", help="spread the batch over N devices")
-    scale.add_argument("--coordinator", metavar="HOST:PORT", help="of process 0")
+    scale.add_argument("--coordinator", type=_address, metavar="HOST:PORT", help="of process 0")
     scale.add_argument("--processes", type=_run.positive, metavar="N", help="how many processes there are")
     scale.add_argument("--process-id", type=_run.natural, metavar="I", help="which of them this one is, from 0")
     scale.add_argument("--distributed", action="store_true", help="find the processes through the cluster manager")
@@ -155,10 +160,14 @@ def _add_sample(commands: Any) -> None:
     _add_run(parser)
     parser.add_argument("--prime", default="\n", metavar="TEXT", help="what the text begins with (a line break)")
     parser.add_argument("--length", type=_run.positive, default=500, metavar="N", help="characters to write (500)")
-    parser.add_argument("--temperature", type=_non_negative, default=0.8, help="0 takes the likeliest (0.8)")
+    parser.add_argument("--temperature", type=_run.not_negative, default=0.8, help="0 takes the likeliest (0.8)")
     parser.add_argument("--top-k", type=_run.positive, metavar="K", help="draw from the K likeliest characters only")
     parser.add_argument(
-        "--top-p", type=_probability, default=1.0, metavar="P", help="draw from the likeliest that hold P together (1)"
+        "--top-p",
+        type=_run.probability,
+        default=1.0,
+        metavar="P",
+        help="draw from the likeliest that hold P together (1)",
     )
     parser.add_argument("--seed", type=_run.seed, default=0, metavar="S", help="of the draws (0)")
 
@@ -172,7 +181,9 @@ def _add_eval(commands: Any) -> None:
     )
     parser.set_defaults(command=_eval)
     _add_run(parser)
-    parser.add_argument("--text", metavar="PATH", help="another text, all of it (default: the run's own)")
+    parser.add_argument(
+        "--text", type=_run.path, metavar="PATH", help="another text, all of it (default: the run's own)"
+    )
     parser.add_argument("--part", choices=corpora.PARTS, help="of the run's own text (default: validation)")
     parser.add_argument("--unit", type=_run.natural, metavar="U", help="the unit to draw (default: a persistent one)")
     parser.add_argument(
@@ -200,10 +211,12 @@ def _train(arguments: argparse.Namespace) -> int:
         raise _run.UserError(
             f"--tied needs --embedding as wide as --hidden: got {config.embedding} and {config.hidden}"
         )
-    if config.batch % (config.accumulate * (mesh.size if mesh else 1)):
+    parts = config.accumulate * (mesh.size if mesh else 1)
+    if config.batch % parts:
         raise _run.UserError("--batch must be a multiple of --accumulate times the number of devices")
     text = given.get("text")
     corpus = corpora.make_corpus(corpora.read_text(text), config.split)
+    check_memory(dataclasses.replace(config, batch=config.batch // parts), config.model(corpus.vocabulary))
     described = {
         "experiment": KIND,
         **dataclasses.asdict(config),
@@ -321,7 +334,7 @@ def _sample(arguments: argparse.Namespace) -> int:
 
 
 def _eval(arguments: argparse.Namespace) -> int:
-    if arguments.text and arguments.part:
+    if arguments.text is not None and arguments.part:
         raise _run.UserError("--part is of the run's own text; with --text all of that text is read")
     model, params, run = _load(arguments)
     if arguments.unit is not None and arguments.unit >= model.hidden_size:
@@ -391,36 +404,27 @@ def _split(text: str) -> tuple[float, ...]:
         parts = tuple(float(part) for part in text.split("/"))
     except ValueError:
         parts = ()
-    if len(parts) != 3 or min(parts) < 0 or parts[0] == 0 or abs(sum(parts) - 100) > 1e-9:
-        raise argparse.ArgumentTypeError(f"expected three percentages that make 100, such as 90/5/5, got {text!r}")
+    if len(parts) != 3 or min(parts) < 0 or parts[0] == 0 or not abs(sum(parts) - 100) <= 1e-9:  # nan is refused, too
+        raise argparse.ArgumentTypeError(
+            f"expected three percentages that make 100, such as 90/5/5, got {_run.shown(text)}"
+        )
     return parts
 
 
 def _mesh(text: str) -> int:
     name, _, count = text.partition("=")
-    if name != "data" or not count.isdecimal() or int(count) == 0:
-        raise argparse.ArgumentTypeError(f"expected data=N, N devices, got {text!r}")
-    return int(count)
+    if name != "data":
+        raise argparse.ArgumentTypeError(f"expected data=N, N devices, got {_run.shown(text)}")
+    return _run.positive(count)
 
 
-def _between(low: float, high: float, what: str, *, open_low: bool = False, open_high: bool = False) -> Any:
-    def parse(text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            value = float("nan")
-        inside = (low < value if open_low else low <= value) and (value < high if open_high else value <= high)
-        if not inside:
-            raise argparse.ArgumentTypeError(f"expected {what}, got {text!r}")
-        return value
+def _address(text: str) -> str:
+    host, _, port = text.rpartition(":")
+    if not host:
+        raise argparse.ArgumentTypeError(f"expected HOST:PORT, got {_run.shown(text)}")
+    _run.whole(port, 1, 2**16 - 1)
+    return text
 
-    return parse
-
-
-_fraction = _between(0, 1, "a number in [0, 1)", open_high=True)
-_probability = _between(0, 1, "a number in (0, 1]", open_low=True)
-_positive_float = _between(0, float("inf"), "a positive number", open_low=True, open_high=True)
-_non_negative = _between(0, float("inf"), "a number of at least 0", open_high=True)
 
 if __name__ == "__main__":
     sys.exit(main())

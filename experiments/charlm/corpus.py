@@ -1,14 +1,15 @@
 """Text as character indices: reading, vocabulary, split by position, and the streams to train on."""
 
 import hashlib
+import os
 import pathlib
 import sysconfig
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
-from .._run import UserError
+from .._run import UserError, check_file
 
 PARTS = ("train", "validation", "test")
 
@@ -29,21 +30,35 @@ class Corpus(NamedTuple):
 
 
 def read_text(path: str | None) -> str:
-    """A file's text; of a folder, that of all files below it in order; by default, the standard library's modules.
+    """A file's text; of a folder, that of the files below it in order; by default, the standard library's modules.
+
+    Of a folder's files, hidden ones, those in hidden folders and links that lead out of it are not part of the text.
 
     Raises:
-      UserError: something cannot be read, is not UTF-8, or there is nothing.
+      UserError: something cannot be read, is no file, is not UTF-8, or there is nothing.
     """
     if path is None:
         files = sorted(pathlib.Path(sysconfig.get_paths()["stdlib"]).glob("*.py"))
-    elif pathlib.Path(path).is_dir():
-        files = sorted(file for file in pathlib.Path(path).rglob("*") if file.is_file())
+    elif os.path.isdir(path):
+        files = sorted(_files_below(pathlib.Path(path)))
     else:
         files = [pathlib.Path(path)]
     text = "".join(map(_read, files))
     if not text:
         raise UserError(f"{path} holds no text")
     return text
+
+
+def _files_below(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+    inside = os.path.realpath(folder)
+    for path, folders, names in os.walk(folder, onerror=_cannot_read):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        files = (pathlib.Path(path, name) for name in names if not name.startswith("."))
+        yield from (file for file in files if not file.is_symlink() or _target(file).is_relative_to(inside))
+
+
+def _target(link: pathlib.Path) -> pathlib.Path:
+    return pathlib.Path(os.path.realpath(link))
 
 
 def make_corpus(text: str, split: tuple[float, ...], vocabulary: str | None = None) -> Corpus:
@@ -104,14 +119,19 @@ def streams(ids: np.ndarray, batch: int, length: int, seed: int) -> Callable[[in
 
 
 def _read(file: pathlib.Path) -> str:
+    check_file(file)
     try:
-        return file.read_bytes().decode("utf-8")
+        return file.read_bytes().decode("utf-8").removeprefix("\ufeff")  # what Windows marks UTF-8 with
     except OSError as error:
-        raise UserError(f"cannot read {file}: {error.strerror}") from error
+        _cannot_read(error)
     except UnicodeDecodeError as error:
         raise UserError(
             f"{file} is not UTF-8: byte {error.object[error.start]:#04x} at position {error.start}"
         ) from error
+
+
+def _cannot_read(error: OSError) -> NoReturn:
+    raise UserError(f"cannot read {error.filename}: {error.strerror}") from error
 
 
 def _codes(text: str) -> np.ndarray:

@@ -9,6 +9,8 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize, TwoSlopeNorm
 from matplotlib.figure import Figure
 
+from .. import _glyphs
+
 _COLUMNS = 100
 _SHOWN = str.maketrans({"\n": "⏎", "\t": "→", "\r": "␍"})
 
@@ -28,7 +30,6 @@ def draw_learning(
         axis.plot([row["step"] for row in evaluations], losses, "o-", color="#c8102e", label="validation")
         axis.axhline(min(losses), color="#c8102e", linewidth=0.6, linestyle=":")
     axis.set(title=title, xlabel="step", ylabel="loss, nats a character")
-    axis.set_ylim(top=min(max(row["loss"] for row in history), 1.5 * float(np.median(smooth)) + 0.5))
     axis.legend()
     figure.savefig(path, format="png", dpi=110)
 
@@ -38,9 +39,10 @@ def draw_heat_map(path: pathlib.Path, text: str, losses: np.ndarray, unit: int, 
     rows = -(-len(text) // _COLUMNS)
     figure = Figure(figsize=(14, 2.0 + 0.44 * rows), layout="constrained")
     above, below = figure.subplots(2, 1)
-    _draw_text(above, text, losses, "magma_r", Normalize(0, max(5.0, float(np.percentile(losses, 99)))))
-    above.set_title("loss of each character given those before it (nats): dark is surprising")
-    _draw_text(below, text, activity, "RdBu_r", TwoSlopeNorm(0, -1, 1))
+    surprising = Normalize(0, max(5.0, float(np.percentile(losses, 99))))
+    _draw_text(above, text, losses, "magma_r", surprising, "loss, nats")
+    above.set_title("loss of each character given those before it: dark is surprising")
+    _draw_text(below, text, activity, "RdBu_r", TwoSlopeNorm(0, -1, 1), "what the unit holds")
     below.set_title(f"unit {unit} of the top layer after each character: red +1, blue -1")
     figure.savefig(path, format="png", dpi=110)
 
@@ -51,16 +53,26 @@ def most_persistent_unit(activity: np.ndarray) -> int:
     return int(np.argmax(np.var(total[10:] - total[:-10], axis=0))) if len(activity) > 10 else 0
 
 
-def _draw_text(axis: Axes, text: str, values: np.ndarray, colors: str, norm: Normalize) -> None:
+def _draw_text(axis: Axes, text: str, values: np.ndarray, colors: str, norm: Normalize, what: str) -> None:
     grid = np.full((-(-len(text) // _COLUMNS), _COLUMNS), np.nan)
     grid.flat[: len(text)] = values
     image = axis.imshow(grid, cmap=colors, norm=norm, aspect="auto")
-    for position, character in enumerate(text.translate(_SHOWN)):
+    text = text.translate(_SHOWN)
+    fonts, lacking = _glyphs.fonts_of(text, _glyphs.MONOSPACE)
+    for position, character in enumerate(text):
         row, column = divmod(position, _COLUMNS)
+        drawn, size = (character, 7) if character not in lacking and character.isprintable() else _code(character)
         color = _readable(image, grid[row, column])
-        axis.text(column, row, character, ha="center", va="center", fontsize=7, family="monospace", color=color)
+        axis.text(column, row, drawn, ha="center", va="center", fontsize=size, family=fonts, color=color)
     axis.set_axis_off()
-    axis.figure.colorbar(image, ax=axis, pad=0.01)
+    axis.figure.colorbar(image, ax=axis, pad=0.01, label=what)
+
+
+def _code(character: str) -> tuple[str, float]:
+    """A character that no font has as its code point, in two rows of hexadecimal digits; and their size."""
+    digits = f"{ord(character):04X}" if ord(character) < 0x10000 else f"{ord(character):06X}"
+    half = len(digits) // 2
+    return f"{digits[:half]}\n{digits[half:]}", 10 / half
 
 
 def _readable(image: ScalarMappable, value: float) -> str:

@@ -70,7 +70,7 @@ def _advance(
 def draw(key: Array, logits: Array, temperature: float | Array, top_k: int | None, top_p: float | Array) -> Array:
     """One index into logits (V,)."""
     greedy = jnp.argmax(logits)
-    logits = logits / jnp.where(temperature == 0, 1, temperature)
+    logits = (logits - logits[greedy]) / jnp.where(temperature == 0, 1, temperature)  # the likeliest stays finite
     order = jnp.argsort(logits, descending=True)
     ranked = logits[order]
     probability = jax.nn.softmax(ranked)

@@ -12,7 +12,7 @@ from jax import Array
 
 from jaxrnn import training
 
-from .. import _run
+from .. import _memory, _run
 from .corpus import Corpus, streams
 from .evaluate import cross_entropy, figures, parallel_loss
 from .gradient import BPTT, of_text
@@ -77,6 +77,22 @@ PRESETS = {
     "minute": Config(),
     "ten-minutes": Config(hidden=320, dropout=0.3, steps=8500, lr=1e-2, weight_decay=1e-2, evaluate_every=500),
 }
+
+
+def check_memory(config: Config, model: CharModel) -> None:
+    """An error if training would not fit."""
+
+    def initial() -> Any:
+        params = model.init(jax.random.key(0))
+        ids = jnp.zeros((config.batch, config.length + 1), jnp.uint8 if model.vocabulary_size <= 256 else jnp.int32)
+        return params, config.carry(model, params), {"ids": ids, "begins": jnp.zeros(config.batch, bool)}
+
+    flags = "--hidden, --layers, --embedding, --batch or --length"
+    _memory.shapes(flags, lambda: training.initial_state(model.init(jax.random.key(0)), config.optimizer()))
+    try:
+        _memory.check_training(flags, config.objective(model), config.optimizer(), initial)
+    except ValueError as error:  # an algorithm's own limit
+        raise _run.UserError(f"--gradient {config.gradient}: {error}") from error
 
 
 def train(

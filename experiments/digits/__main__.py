@@ -13,7 +13,7 @@ from .. import _run
 from . import pictures
 from .data import FORMS, load
 from .model import CELLS, Classifier
-from .train import Run, train
+from .train import Run, check_memory, train
 
 PICTURE = "digits.png"
 SUMMARY = "summary.json"
@@ -45,8 +45,7 @@ Ctrl-C or SIGTERM ends the training early; all of the files are written for the 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the experiment; the exit status."""
-    arguments = _parse(argv)
-    return _run.exit_status("digits", lambda: _experiment(arguments))
+    return _run.exit_status("digits", lambda: _experiment(_parse(argv)))
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -67,6 +66,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def _experiment(arguments: argparse.Namespace) -> int:
     forms = FORMS if arguments.form == "all" else [arguments.form]
     cells = CELLS if arguments.cell == "all" else [arguments.cell]
+    for form, cell in itertools.product(forms, cells):
+        check_memory(_model(form, cell, arguments), load(form))
     with _run.output_folder(arguments.out, FILES, arguments.overwrite) as folder:
         runs: dict[tuple[str, str], Run] = {}
         for form, cell in itertools.product(forms, cells):
@@ -88,10 +89,13 @@ def _write(folder: pathlib.Path, arguments: argparse.Namespace, runs: dict[tuple
 
 def _train(form: str, cell: str, arguments: argparse.Namespace, folder: pathlib.Path) -> Run:
     name = f"{form}-{cell}"
-    model = Classifier(cell, FORMS[form][1], arguments.hidden)
     with _run.one_of_several(name):
         run = training.RunFolder(folder / name, {"experiment": "digits"})
-        return train(model, load(form), arguments.epochs, arguments.seed, run)
+        return train(_model(form, cell, arguments), load(form), arguments.epochs, arguments.seed, run)
+
+
+def _model(form: str, cell: str, arguments: argparse.Namespace) -> Classifier:
+    return Classifier(cell, FORMS[form][1], arguments.hidden)
 
 
 def _report(run: Run) -> str:

@@ -76,13 +76,13 @@ def accuracy(logits: Array, labels: Array | np.ndarray) -> Array:
 
 def gradient_norms(model: Classifier, params: dict[str, Any], examples: Examples) -> dict[str, np.ndarray]:
     """‖∂ℓ/∂h_t‖ for t = 1 … T, (T,), mean over the examples; of an LSTM also ‖∂ℓ/∂c_t‖. ℓ is an example's loss."""
-    found = jax.tree.leaves(_state_gradients(model, params, examples))
+    found = jax.tree.leaves(state_gradients(model, params, examples))
     norms = [np.asarray(jnp.linalg.norm(gradient, axis=-1).mean(axis=0)) for gradient in found]
     return dict(zip(("h", "c"), norms, strict=False))
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _state_gradients(model: Classifier, params: dict[str, Any], examples: Examples) -> Any:
+def state_gradients(model: Classifier, params: dict[str, Any], examples: Examples) -> Any:
     """The derivatives of each example's loss with respect to its states: leaves (N, T, H)."""
     problem = gradients.Problem(model.cell, functools.partial(_last_loss, model), operator.itemgetter("cell"))
     steps = examples.xs.shape[1]

@@ -4,14 +4,15 @@ import functools
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
 from jaxrnn import training
 
-from .. import _run
+from .. import _memory, _run
 from .data import Examples, Split
-from .model import Classifier, CrossEntropy, accuracy, gradient_norms
+from .model import Classifier, CrossEntropy, accuracy, gradient_norms, state_gradients
 
 BATCH = 32
 LEARNING_RATE = 5e-3  # the first; it falls to 0 along a cosine
@@ -27,6 +28,18 @@ class Run(NamedTuple):
     norms_after: dict[str, np.ndarray]
     seconds: float
     ended: str
+
+
+def check_memory(model: Classifier, split: Split) -> None:
+    """An error if training, or the gradients to be shown, would not fit."""
+    flags, probes = "--hidden", Examples(split.train.xs[:PROBES], split.train.labels[:PROBES])
+
+    def initial() -> Any:
+        return model.init(jax.random.key(0)), None, Examples(*(jnp.asarray(a[:BATCH]) for a in split.train))
+
+    _memory.check_training(flags, CrossEntropy(model), optimizer(1), initial)
+    params = _memory.shapes(flags, lambda: model.init(jax.random.key(0)))
+    _memory.check(flags, functools.partial(state_gradients, model), params, probes)
 
 
 def train(model: Classifier, split: Split, epochs: int, seed: int, folder: training.RunFolder | None = None) -> Run:

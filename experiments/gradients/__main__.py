@@ -26,6 +26,10 @@ Each command prints what it finds and leaves a picture and a JSON file; `COMMAND
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a subcommand; the exit status."""
+    return _run.exit_status("gradients", lambda: _command(argv))
+
+
+def _command(argv: Sequence[str] | None) -> int:
     parser = _run.parser("gradients", DESCRIPTION)
     subparsers = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
     for command in COMMANDS.values():
@@ -35,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _do(command: Command, arguments: argparse.Namespace) -> int:
+    command.check(arguments)
     with _run.output_folder(arguments.out, command.FILES, arguments.overwrite) as folder:
         return command.run(arguments, folder)
 

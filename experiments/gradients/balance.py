@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from jaxrnn import gradients, training
 
-from .. import _ensemble, _run
+from .. import _ensemble, _memory, _run
 from .command import Subparsers, add_parser
 
 PICTURE = "balance.png"
@@ -31,6 +31,8 @@ TARGET = 1.0
 STILL = 20_000  # steps over whose second half gradients at θ = 0 are averaged
 DECAY = 10_000.0  # steps
 CHUNK = 1000  # steps a compiled call
+
+_ROW, _NUMBER = 700, 100  # bytes that are kept of a step, and of each key in it: rows of `fit` and arrays made of them
 
 DESCRIPTION = f"""\
 Influence balancing: a task where the short-term gradient points away from the long-term one (Tallec and Ollivier 2017).
@@ -176,19 +178,27 @@ def add(subparsers: Subparsers) -> None:
         help="steps that TBPTT goes back (default: 1 10 100)",
     )
     fit.add_argument("--steps", type=_run.positive, default=50_000, metavar="N", help="default: 50000")
-    fit.add_argument("--lr", type=_rate, default=1e-5, metavar="R", help="the first learning rate (default: 0.00001)")
+    fit.add_argument(
+        "--lr", type=_run.above_zero, default=1e-5, metavar="R", help="the first learning rate (default: 0.00001)"
+    )
     fit.add_argument("--keys", type=_run.positive, default=9, metavar="N", help="runs of UORO (default: 9)")
     fit.add_argument("--seed", type=_run.seed, default=0, metavar="S", help="that the keys come from (default: 0)")
 
 
-def _rate(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < np.inf:
-        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
-    return value
+def check(arguments: argparse.Namespace) -> None:
+    """An error if the learners, or what is noted of each step, would not fit."""
+    flags = "--truncations, --steps or --keys"
+    for name, learner in learners(arguments.truncations).items():
+        keys = arguments.keys if name == "UORO" else 1
+        _memory.check_bytes(flags, max(arguments.steps, STILL) * (_ROW + keys * _NUMBER))
+        stream = training.over_streams(learner)
+
+        def initial(stream: training.StepGradient = stream, keys: int = keys) -> Any:
+            theta, h, x = jnp.zeros(keys), jnp.zeros((keys, 1, UNITS)), jnp.zeros((keys, 1))
+            carry = jax.vmap(stream.init)(theta, h, x, jax.random.split(jax.random.key(0), keys))
+            return theta, carry, (jnp.zeros((keys, 1, 1)), jnp.zeros((keys, 1, 1)))
+
+        _memory.check_training(flags, _ensemble.gradient(Logged(stream)), optax.sgd(1.0), initial)
 
 
 def run(arguments: argparse.Namespace, folder: pathlib.Path) -> int:

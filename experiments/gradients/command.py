@@ -1,4 +1,4 @@
-"""What every subcommand is: a module with `add`, which makes its parser, and `run`, which gives the exit status."""
+"""What every subcommand is: a module with `add`, which makes its parser, `check`, and `run`, the exit status."""
 
 import argparse
 import pathlib
@@ -21,6 +21,10 @@ class Command(Protocol):
 
     def add(self, subparsers: Subparsers) -> None:
         """Add its parser, under the name in `__main__.COMMANDS`."""
+        ...
+
+    def check(self, arguments: argparse.Namespace) -> None:
+        """An error if the arguments do not go together, or ask for more memory than there is."""
         ...
 
     def run(self, arguments: argparse.Namespace, folder: pathlib.Path) -> int:

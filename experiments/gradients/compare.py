@@ -18,7 +18,7 @@ from tqdm import tqdm
 import jaxrnn as jr
 from jaxrnn import gradients, training
 
-from .. import _run
+from .. import _memory, _run
 from . import compare_picture
 from .command import Subparsers, add_parser
 from .networks import CELLS
@@ -29,6 +29,7 @@ OPTIMIZER = optax.adam(LEARNING_RATE)
 UPDATES = 3000
 CHUNK = 10  # updates a compiled call
 POINTS = 60  # of a curve, at most
+_KEY = 20  # bytes that a key takes while many are made
 
 PICTURE, QUALITY, RESULTS = "compare.png", "quality.png", "compare.json"
 FILES = (PICTURE, QUALITY, RESULTS)
@@ -103,11 +104,28 @@ def add(subparsers: Subparsers) -> None:
     parser.add_argument("--seed", type=_run.seed, default=0, metavar="S", help="of all that is random (default: 0)")
 
 
+def check(arguments: argparse.Namespace) -> None:
+    """An error if the algorithms that take the most, of time, of influence and of samples, would not fit."""
+    flags, problem = "--hidden, --steps, --batch or --repeats", _problem(arguments)
+
+    def initial() -> Any:
+        keys = jax.random.split(jax.random.key(0), (1, arguments.batch))
+        xs, ys = _echoes(keys, arguments.steps)
+        return _init(arguments, keys[0, 0]), None, (xs[0], ys[0])
+
+    for name in ("bptt", "rtrl", "uoro 64"):
+        try:
+            _memory.check_training(flags, training.over_sequences(problem, ALGORITHMS[name]), OPTIMIZER, initial)
+        except ValueError as error:  # an algorithm's own limit
+            raise _run.UserError(str(error)) from error
+    _memory.check_bytes(flags, arguments.repeats * _KEY)
+
+
 def run(arguments: argparse.Namespace, folder: pathlib.Path) -> int:
     """Measure, print, draw; the exit status."""
     key = jax.random.key(arguments.seed)
-    problem, params, state = _network(arguments, jax.random.fold_in(key, 0))
-    data = jax.random.fold_in(key, 2)
+    problem, params = _problem(arguments), _init(arguments, jax.random.fold_in(key, 0))
+    state, data = CELLS[arguments.cell].initial_state(params["cell"]), jax.random.fold_in(key, 2)
     trainer = functools.partial(_Trainer, arguments, problem, data)
     report = _quality(arguments, problem, trainer("bptt").trained(params), state, jax.random.fold_in(key, 1))
     print(report, flush=True)
@@ -125,17 +143,20 @@ def run(arguments: argparse.Namespace, folder: pathlib.Path) -> int:
     return status
 
 
-def _network(arguments: argparse.Namespace, key: Array) -> tuple[gradients.Problem, Any, Any]:
-    """The problem, and a network and state to begin with."""
+def _problem(arguments: argparse.Namespace) -> gradients.Problem:
     cell, read = CELLS[arguments.cell], jr.Linear(arguments.hidden, 1)
 
     def loss(params: Any, state: Any, y: Array) -> Array:
         return (read.apply(params["out"], cell.output(state))[0] - y) ** 2 / arguments.steps
 
+    return gradients.Problem(cell, loss, operator.itemgetter("cell"))
+
+
+def _init(arguments: argparse.Namespace, key: Array) -> dict[str, Any]:
+    """A network's parameters."""
     key_cell, key_out = jax.random.split(key)
-    params = {"cell": cell.init(key_cell, 1, arguments.hidden), "out": read.init(key_out)}
-    problem = gradients.Problem(cell, loss, operator.itemgetter("cell"))
-    return problem, params, cell.initial_state(params["cell"])
+    cell, read = CELLS[arguments.cell], jr.Linear(arguments.hidden, 1)
+    return {"cell": cell.init(key_cell, 1, arguments.hidden), "out": read.init(key_out)}
 
 
 def echo(key: Array, steps: int) -> tuple[Array, Array]:

@@ -24,7 +24,7 @@ from matplotlib.ticker import MaxNLocator
 
 import jaxrnn as jr
 
-from .. import _run
+from .. import _memory, _run
 from .command import Subparsers, add_parser
 
 PICTURE = "derive.png"
@@ -105,6 +105,11 @@ def add(subparsers: Subparsers) -> None:
     sizes.add_argument("--seed", type=_run.seed, default=0, metavar="S", help="of all numbers (default: 0)")
 
 
+def check(arguments: argparse.Namespace) -> None:
+    """An error if the terms would not fit."""
+    _memory.check_bytes("--steps, --inputs, --hidden or --outputs", _bytes(arguments))
+
+
 def run(arguments: argparse.Namespace, folder: pathlib.Path) -> int:
     """Derive, print, draw; the exit status."""
     weights, xs, targets = make_problem(arguments)
@@ -123,6 +128,13 @@ def run(arguments: argparse.Namespace, folder: pathlib.Path) -> int:
         if wrong:
             raise _run.RunError(f"with the loss {loss}, the sums for {', '.join(wrong)} are not what jax.grad finds")
     return 0
+
+
+def _bytes(arguments: argparse.Namespace) -> int:
+    """What the terms take, as arrays and for the JSON file as lists."""
+    steps, inputs, hidden, outputs = (getattr(arguments, name) for name in ("steps", "inputs", "hidden", "outputs"))
+    numbers = steps**2 * hidden * (inputs + hidden + 1) + steps * outputs * (hidden + 1)
+    return len(LOSSES) * numbers * (8 + 32) + 3 * 8 * outputs**2  # and the softmax's Jacobian
 
 
 def make_problem(arguments: argparse.Namespace) -> tuple[Weights, np.ndarray, np.ndarray]:
@@ -280,7 +292,7 @@ def _draw_triangles(figure: Figure, axes: np.ndarray, loss: str, norms: dict[str
         axis.imshow(np.where(values > 0, values, np.nan), norm=scale, extent=_from_one(len(values)))
         axis.set(title=f"∂L/∂{name}, {loss}", xlabel="step s", ylabel="loss at t")
         _whole_numbers(axis)
-    figure.colorbar(ScalarMappable(scale), ax=axes[-1])
+    figure.colorbar(ScalarMappable(scale), ax=axes[-1], label="norm of the term")
 
 
 def _from_one(steps: int) -> tuple[float, float, float, float]:

@@ -65,6 +65,12 @@ def add(subparsers: Subparsers) -> None:
     parser.add_argument("--seed", type=_run.seed, default=0, metavar="S", help="of all that is random (default: 0)")
 
 
+def check(arguments: argparse.Namespace) -> None:
+    """An error if the networks would not fit."""
+    networks.check_memory(arguments.steps, arguments.hidden)
+    recall.check_memory(max(arguments.distances), arguments.networks)
+
+
 def run(arguments: argparse.Namespace, folder: pathlib.Path) -> int:
     """Measure, print, draw; the exit status."""
     found = pictures.Found({}, {}, {})

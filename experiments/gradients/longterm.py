@@ -18,7 +18,7 @@ from .. import _run
 from . import longterm_pictures
 from .command import Subparsers, add_parser
 from .longterm_tasks import SHORTEST, TASKS
-from .longterm_training import CELLS, HELD_OUT, LEARNING_RATES, MAX_NORM, Recipe, Run, Setting, train
+from .longterm_training import CELLS, HELD_OUT, LEARNING_RATES, MAX_NORM, Recipe, Run, Setting, check_memory, train
 
 PICTURE = "longterm.png"
 RESULTS = "longterm.json"
@@ -102,15 +102,20 @@ def add(subparsers: Subparsers) -> None:
 def _length(text: str) -> int:
     value = _run.positive(text)
     if value < SHORTEST:
-        raise argparse.ArgumentTypeError(f"expected at least {SHORTEST} steps, got {text!r}")
+        raise argparse.ArgumentTypeError(f"expected at least {SHORTEST} steps, got {_run.shown(text)}")
     return value
+
+
+def check(arguments: argparse.Namespace) -> None:
+    """An error if the steps cannot be divided, or the networks would not fit."""
+    recipe, groups = _plan(arguments)
+    for setting, *_ in groups:
+        check_memory(setting, recipe, arguments.seeds, min(_cores(), len(groups)))
 
 
 def run(arguments: argparse.Namespace, folder: pathlib.Path) -> int:
     """Train all settings; the exit status."""
-    sizes = FULL if arguments.full else DEFAULT
-    recipe = _recipe(arguments, sizes)
-    groups = _groups(arguments, sizes)
+    recipe, groups = _plan(arguments)
     records: list[dict[str, Any]] = []
     status = 0
     try:
@@ -124,6 +129,11 @@ def run(arguments: argparse.Namespace, folder: pathlib.Path) -> int:
     if status:
         print(f"interrupted after {len(records)} of {sum(map(len, groups))} runs")
     return status
+
+
+def _plan(arguments: argparse.Namespace) -> tuple[Recipe, list[list[Setting]]]:
+    sizes = FULL if arguments.full else DEFAULT
+    return _recipe(arguments, sizes), _groups(arguments, sizes)
 
 
 def _recipe(arguments: argparse.Namespace, sizes: Sizes) -> Recipe:

@@ -15,7 +15,7 @@ from jax.typing import ArrayLike
 import jaxrnn as jr
 from jaxrnn import training
 
-from .. import _ensemble, _run
+from .. import _ensemble, _memory, _run
 from .longterm_tasks import TASKS, Task
 from .networks import CELLS
 
@@ -132,6 +132,29 @@ class Gradient:
     def _loss(self, params: Any, key: Array) -> Array:
         xs, targets = self.network.task.sample(key, self.length, self.batch)
         return self.network.task.loss(self.network.apply(params, xs), targets)
+
+
+def check_memory(setting: Setting, recipe: Recipe, seeds: int, processes: int) -> None:
+    """An error if as many processes could not train, or look at the sequences that are held out."""
+    flags, network = "--hidden, --lengths or --seeds", Network(setting.task, setting.cell, recipe.hidden)
+
+    def begin() -> Any:
+        keys = jax.random.split(jax.random.key(0), seeds)
+        return jax.vmap(lambda key: network.init(key, setting.length, setting.orthogonal))(keys), keys
+
+    def initial() -> Any:
+        params, keys = begin()
+        return params, None, {"key": jax.random.key_data(keys), "max_norm": jnp.zeros(seeds)}
+
+    gradient = _ensemble.gradient(Gradient(network, setting.length, recipe.batch))
+    _memory.check_training(flags, gradient, OPTIMIZERS[setting.cell], initial, processes)
+    _memory.check(
+        flags,
+        functools.partial(_errors, network, setting.length),
+        *_memory.shapes(flags, begin),
+        jnp.int32(0),
+        copies=processes,
+    )
 
 
 def train(setting: Setting, recipe: Recipe, keys: Array) -> Run:

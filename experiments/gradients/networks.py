@@ -12,6 +12,8 @@ from jax import Array
 import jaxrnn as jr
 from jaxrnn import gradients
 
+from .. import _memory
+
 INPUTS = 8
 DRAWS = 16  # of weights and inputs, over which norms are averaged
 
@@ -88,6 +90,15 @@ INITIALISATIONS = {
     "lstm-torch": Initialisation("lstm", torch_uniform, "torch's uniform", "σ(0)ᵏ", functools.partial(open_gate, 0.0)),
     **{f"lstm-forget-{bias}": _kept("lstm", 1, bias, "forget") for bias in (1.0, 3.0, 5.0)},
 }
+
+
+def check_memory(steps: int, hidden: int) -> None:
+    """An error if the largest of the curves would not fit."""
+    flags, name = "--steps or --hidden", "lstm-torch"
+    with jax.enable_x64(True):
+        keys = jax.random.split(jax.random.key(0), DRAWS)
+        params = _memory.shapes(flags, lambda: jax.vmap(functools.partial(init, name, hidden))(keys))
+        _memory.check(flags, functools.partial(_norms, CELLS[INITIALISATIONS[name].cell], steps), params, keys)
 
 
 def curve(name: str, steps: int, hidden: int, seed: int) -> Curve:

@@ -14,7 +14,7 @@ from jax import Array
 import jaxrnn as jr
 from jaxrnn import training
 
-from .. import _ensemble, _run
+from .. import _ensemble, _memory, _run
 
 LABELS, DISTRACTORS = 4, 4  # tokens of each kind
 HIDDEN = 32
@@ -96,6 +96,24 @@ def gradient(cell: jr.Cell, longest: int) -> training.StepGradient:
 
 
 OPTIMIZER = _ensemble.optimizer(optax.chain(optax.clip_by_global_norm(MAX_NORM), optax.adam(LEARNING_RATE)))
+
+
+def check_memory(longest: int, networks: int) -> None:
+    """An error if training the largest of the networks, or testing them, would not fit."""
+    flags, name = "--distances or --networks", "lstm"
+    cell = NETWORKS[name].cell
+    _memory.check_bytes(flags, 4 * networks * BATCH * longest * (LABELS + DISTRACTORS))  # lengths that fit are int32
+
+    def begin() -> Any:
+        keys = jax.random.split(jax.random.key(0), networks)
+        return jax.vmap(functools.partial(init, name, jnp.float32(longest)))(keys), keys
+
+    def initial() -> Any:
+        params, keys = begin()
+        return params, None, {"key": jax.random.key_data(keys), "distance": jnp.full(networks, longest)}
+
+    _memory.check_training(flags, gradient(cell, longest), OPTIMIZER, initial)
+    _memory.check(flags, functools.partial(_test, cell, longest, longest), *_memory.shapes(flags, begin))
 
 
 def accuracies(name: str, distance: int, longest: int, steps: int, networks: int, seed: int) -> np.ndarray:

@@ -15,16 +15,17 @@ from tqdm import tqdm
 
 from jaxrnn import gradients, training
 
-from .. import _run
+from .. import _memory, _run
 from . import sparse_picture
 from .command import Subparsers, add_parser
 from .compare import Curve
-from .sparse_copy import Network, copies
+from .sparse_copy import FEATURES, Network, copies
 
 LEARNING_RATE = 3e-3
 OPTIMIZER = optax.adam(LEARNING_RATE)
 CHUNK = 50  # updates a compiled call
 HELD_OUT = 256  # sequences of each length
+_DRAWN = 9  # bytes that a recurrent weight takes while it is decided which are there
 
 PICTURE, RESULTS = "sparse.png", "sparse.json"
 FILES = (PICTURE, RESULTS)
@@ -69,7 +70,7 @@ def add(subparsers: Subparsers) -> None:
     network = parser.add_argument_group("network and data")
     network.add_argument("--hidden", type=_run.positive, default=64, metavar="H", help="hidden units (default: 64)")
     network.add_argument(
-        "--sparsity", type=_fraction, default=0.95, metavar="S", help="of recurrent weights missing (default: 0.95)"
+        "--sparsity", type=_run.fraction, default=0.95, metavar="S", help="of recurrent weights missing (default: 0.95)"
     )
     network.add_argument("--longest", type=_run.positive, default=4, metavar="L", help="bits, at most (default: 4)")
     network.add_argument("--batch", type=_run.positive, default=16, metavar="B", help="sequences (default: 16)")
@@ -80,21 +81,40 @@ def add(subparsers: Subparsers) -> None:
     parser.add_argument("--seed", type=_run.seed, default=0, metavar="S", help="of all that is random (default: 0)")
 
 
-def _fraction(text: str) -> float:
+def check(arguments: argparse.Namespace) -> None:
+    """An error if no weight is left, or the network, a batch, RTRL or what is held out would not fit."""
+    flags, key = "--hidden, --longest or --batch", jax.random.key(0)
+    inputs = (HELD_OUT * arguments.longest + arguments.batch) * 2 * arguments.longest * FEATURES
+    _memory.check_bytes(flags, 4 * inputs + 3 * arguments.hidden**2 * _DRAWN)  # what fits is counted in int32
+    network = _network(arguments)
+    if not len(network.places[0]):
+        raise _run.UserError(f"with --sparsity {arguments.sparsity:g} no recurrent weight is left; take a lower one")
+
+    def initial(sequences: int) -> Any:
+        return network.init(key), None, copies(key, jnp.ones(sequences, int), arguments.longest)
+
+    def exactly(params: Any, _: None, batch: Any) -> Any:
+        one = jax.tree.map(lambda a: a[0], batch)
+        return gradients.rtrl(network.problem, params, jnp.zeros(network.hidden), *one)
+
+    _memory.check(flags, lambda: _batches(key, CHUNK, arguments.batch, arguments.longest))
+    gradient = training.over_sequences(network.problem, gradients.bptt)
+    _memory.check_training(flags, gradient, OPTIMIZER, functools.partial(initial, arguments.batch))
+    params, _, held_out = _memory.shapes(flags, functools.partial(initial, HELD_OUT * arguments.longest))
+    _memory.check(flags, network.bits, params, *held_out)
     try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < 1:
-        raise argparse.ArgumentTypeError(f"expected a number from 0 to below 1, got {text!r}")
-    return value
+        _memory.check(flags, exactly, params, None, held_out)
+    except ValueError as error:  # its own limit
+        raise _run.UserError(str(error)) from error
+
+
+def _network(arguments: argparse.Namespace) -> Network:
+    return Network(arguments.hidden, arguments.sparsity, arguments.seed)
 
 
 def run(arguments: argparse.Namespace, folder: pathlib.Path) -> int:
     """Measure, print, draw; the exit status."""
-    network = Network(arguments.hidden, arguments.sparsity, arguments.seed)
-    if not len(network.places[0]):
-        raise _run.UserError(f"with --sparsity {arguments.sparsity:g} no recurrent weight is left; take a lower one")
+    network = _network(arguments)
     key_init, key_data, key_held_out = jax.random.split(jax.random.key(arguments.seed), 3)
     params = network.init(key_init)
     kept = _kept(network, params)

@@ -11,8 +11,8 @@ from jaxrnn import training
 from .. import _run
 from . import pictures
 from .model import FORMS
-from .train import Run, train
-from .words import Words, check_words, printable
+from .train import Run, check_memory, train
+from .words import Words, check_words
 
 PICTURE = "hello.png"
 SUMMARY = "summary.json"
@@ -47,8 +47,7 @@ Ctrl-C or SIGTERM ends the training early; all of the files are written for the 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the experiment; the exit status."""
-    arguments = _parse(argv)
-    return _run.exit_status("hello", lambda: _experiment(arguments))
+    return _run.exit_status("hello", lambda: _experiment(_parse(argv)))
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -68,9 +67,12 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def _experiment(arguments: argparse.Namespace) -> int:
     words = check_words(arguments.source, arguments.target)
+    forms = list(FORMS) if arguments.form == "all" else [arguments.form]
+    for form in forms:
+        check_memory(form, words)
     with _run.output_folder(arguments.out, FILES, arguments.overwrite) as folder:
         runs: dict[str, Run] = {}
-        for form in FORMS if arguments.form == "all" else [arguments.form]:
+        for form in forms:
             runs[form] = _train(form, words, arguments, folder)
             if runs[form].ended in _run.STATUS:
                 break
@@ -93,7 +95,7 @@ def _train(form: str, words: Words, arguments: argparse.Namespace, folder: pathl
     def say(rows: list[dict[str, Any]]) -> None:
         for row in rows:
             epoch = f"Epoch [{row['step']}/{arguments.epochs}]"
-            _say(f"Predicted: {words.spell(row['predicted'][0])}, {epoch} loss = {row['loss']:.4f}")
+            print(_run.printable(f"Predicted: {words.spell(row['predicted'][0])}, {epoch} loss = {row['loss']:.4f}"))
 
     print(f"{form}:")
     with _run.one_of_several(form):
@@ -123,13 +125,7 @@ def _report(words: Words, forms: dict[str, dict[str, Any]]) -> None:
     for form, outcome in forms.items():
         first = outcome["first_epoch"]
         when = f"first spells {words.target} in epoch {first}" if first else f"never spells {words.target}"
-        _say(f"{form:10} {when}; last prediction {outcome['predicted']}")
-
-
-def _say(line: str) -> None:
-    """Print words of any characters, on any terminal."""
-    encoding = sys.stdout.encoding or "utf-8"
-    print(printable(line).encode(encoding, "backslashreplace").decode(encoding))
+        print(_run.printable(f"{form:10} {when}; last prediction {outcome['predicted']}"))
 
 
 if __name__ == "__main__":

@@ -3,26 +3,27 @@
 import pathlib
 
 import numpy as np
-from matplotlib import colormaps, font_manager
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 
+from .. import _glyphs
 from .train import Run
-from .words import Words, printable
+from .words import Words
 
 COLORS = ("#222222", "#c8102e", "#e08a1e", "#1f6fb4", "#2e8b57")
 GREENS = ListedColormap(colormaps["YlGn"](np.linspace(0, 0.7, 64)))
 LEAST_EPOCHS = 15  # in the picture of the spelling
-SHOWN = 40  # characters of a word in the title
 
 
 def draw(path: pathlib.Path, words: Words, runs: dict[str, Run], seed: int) -> None:
     """Loss over the epochs, and when each form spells how many of the characters."""
     figure = Figure(figsize=(12, 4.8), layout="constrained")
-    figure.suptitle(f"{_drawable(words.source)} → {_drawable(words.target)}, seed {seed}", parse_math=False)
+    title = _glyphs.label(f"{_glyphs.short(words.source)} → {_glyphs.short(words.target)}, seed {seed}")
+    figure.suptitle(title.text, **title.options)
     losses, spelling = figure.subplots(1, 2)
     for (form, run), color in zip(runs.items(), COLORS, strict=False):
         _draw_loss(losses, form, run, run.first_epoch(words), color)
@@ -73,10 +74,3 @@ def _draw_spelling(axis: Axes, words: Words, runs: dict[str, Run]) -> AxesImage:
 
 def _label(form: str, first: int | None) -> str:
     return f"{form}\nepoch {first}" if first else f"{form}\nnever"
-
-
-def _drawable(word: str) -> str:
-    """What the font can show of a word; other characters as their escapes."""
-    glyphs = font_manager.get_font(font_manager.findfont("DejaVu Sans"))
-    text = "".join(c if glyphs.get_char_index(ord(c)) else c.encode("unicode_escape").decode() for c in printable(word))
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"

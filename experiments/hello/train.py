@@ -5,13 +5,14 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import Array
 
 from jaxrnn import training
 
-from .. import _run
+from .. import _memory, _run
 from .model import FORMS, Model
 from .words import Words
 
@@ -49,6 +50,17 @@ class CrossEntropy:
         logits = self.model.logits(params, batch["source"])
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch["target"])
         return self.reduce(losses), (carry, {"per_character": losses.mean(), "predicted": logits.argmax(axis=-1)})
+
+
+def check_memory(form: str, words: Words) -> None:
+    """An error if training would not fit."""
+    make_model, optimizer, reduce = FORMS[form]
+    model, ids = make_model(len(words.vocabulary)), jnp.zeros((1, len(words.source)), jnp.int32)
+
+    def initial() -> Any:
+        return model.init(jax.random.key(0)), None, {"source": ids, "target": ids}
+
+    _memory.check_training("the length of the words", CrossEntropy(model, reduce), optimizer, initial)
 
 
 def train(

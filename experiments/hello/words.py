@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .._run import UserError
+from .._run import UserError, shown
 
 
 class Words(NamedTuple):
@@ -40,21 +40,14 @@ def check_words(source: str, target: str) -> Words:
     """The words, if there is something to learn from them.
 
     Raises:
-      UserError: a word is empty or is no text, or the words differ in length.
+      UserError: a word is empty, or the words differ in length.
     """
     for option, word in (("--source", source), ("--target", target)):
         if not word:
             raise UserError(f"{option} is empty; it must be a word of at least one character")
-        if any("\ud800" <= character <= "\udfff" for character in word):  # bytes that are not UTF-8 arrive as these
-            raise UserError(f"{option} is not valid Unicode text: {word!r}")
     if len(source) != len(target):
         raise UserError(
             f"--source and --target must be equally long, got {len(source)} and {len(target)} characters "
-            f"({printable(source)!r}, {printable(target)!r})"
+            f"({shown(source)}, {shown(target)})"
         )
     return Words(source, target)
-
-
-def printable(word: str) -> str:
-    """The word on one line: characters that cannot be shown as their escapes."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in word)

@@ -1,6 +1,7 @@
 """The command line: `python -m experiments.sine`."""
 
 import argparse
+import csv
 import functools
 import hashlib
 import pathlib
@@ -17,9 +18,9 @@ from jaxrnn import training
 from .. import _run
 from . import pictures, report
 from .data import Series, Windows, read_series, series_windows, sine_windows
-from .evaluate import evaluate_series, evaluate_waves
+from .evaluate import evaluate_series, evaluate_waves, naive_rmse
 from .model import CELLS, Forecaster, torch_names
-from .train import CHUNK, RECIPES, Forecasters, Trained, train
+from .train import CHUNK, RECIPES, Forecasters, Trained, check_memory, train
 
 PICTURE = "forecast.png"
 PARAMS = "params.safetensors"
@@ -58,8 +59,7 @@ stopped or killed goes on when its command is given again with --resume, and end
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the experiment; the exit status."""
-    arguments = _parse(argv)
-    return _run.exit_status("sine", lambda: _experiment(arguments))
+    return _run.exit_status("sine", lambda: _experiment(_parse(argv)))
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -67,7 +67,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     network = parser.add_argument_group("network")
     network.add_argument("--cell", choices=CELLS, default="rnn", help="kind of cell (default: rnn)")
     network.add_argument("--hidden", type=_run.positive, default=16, metavar="H", help="hidden units (default: 16)")
-    network.add_argument("--layers", type=_run.positive, default=1, metavar="L", help="layers of cells (default: 1)")
+    network.add_argument("--layers", type=_run.layers, default=1, metavar="L", help="layers of cells (default: 1)")
     training = parser.add_argument_group("training")
     training.add_argument("--steps", type=_run.positive, default=6000, metavar="N", help="Adam steps (default: 6000)")
     training.add_argument("--seed", type=_run.seed, default=0, metavar="S", help="the first seed (default: 0)")
@@ -75,38 +75,79 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--seeds", type=_run.positive, default=1, metavar="N", help="train seeds S to S+N-1 at once (default: 1)"
     )
     data = parser.add_argument_group("your own series")
-    data.add_argument("--csv", metavar="FILE", help="a CSV file with a header row, then one row a time step")
-    data.add_argument("--column", metavar="NAME[,NAME]", help="the columns to forecast, together")
+    data.add_argument(
+        "--csv", type=_run.path, metavar="FILE", help="a CSV file with a header row, then one row a time step"
+    )
+    data.add_argument(
+        "--column",
+        type=_columns,
+        metavar="NAME[,NAME]",
+        help="the columns to forecast, together; quote a name that holds a comma: '\"wind, m/s\",temperature'",
+    )
+    data.add_argument(
+        "--delimiter",
+        type=_delimiter,
+        metavar="C",
+        help="between fields, such as ; or tab (default: found in the file)",
+    )
     data.add_argument("--horizon", type=_run.positive, metavar="N", help="steps ahead to forecast (default: 10)")
     output = parser.add_argument_group("output")
-    output.add_argument("--out", default="runs/sine", metavar="DIR", help="folder for the files (default: runs/sine)")
+    output.add_argument(
+        "--out",
+        type=_run.folder_name,
+        default="runs/sine",
+        metavar="DIR",
+        help="folder for the files (default: runs/sine)",
+    )
     output.add_argument("--checkpoint-every", type=_run.positive, metavar="N", help=f"a multiple of {CHUNK} steps")
     again = output.add_mutually_exclusive_group()
     again.add_argument("--resume", action="store_true", help="go on with the run in DIR, begin if there is none")
     again.add_argument("--overwrite", action="store_true", help="replace an earlier run's files in DIR")
     arguments = parser.parse_args(argv)
-    if (arguments.csv is None) != (arguments.column is None):
-        parser.error("--csv and --column go together")
-    if arguments.horizon and arguments.csv is None:
-        parser.error("--horizon goes with --csv")
+    for name in ("column", "delimiter", "horizon"):
+        if getattr(arguments, name) is not None and arguments.csv is None:
+            parser.error(f"--{name} goes with --csv")
+    if arguments.seed + arguments.seeds > 2**32:
+        parser.error(f"--seeds: the last seed would be {arguments.seed + arguments.seeds - 1}, expected below 2**32")
     if arguments.checkpoint_every and arguments.checkpoint_every % CHUNK:
         parser.error(f"--checkpoint-every must be a multiple of {CHUNK}, got {arguments.checkpoint_every}")
     arguments.horizon = arguments.horizon or 10
     return arguments
 
 
+def _columns(text: str) -> tuple[str, ...]:
+    """An argparse type: names as a row of a CSV file has them."""
+    try:
+        names = tuple(name.strip() for name in next(csv.reader([text], skipinitialspace=True, strict=True), ()))
+    except csv.Error:
+        names = ()
+    if not names or not all(names) or len({*names}) < len(names):
+        raise argparse.ArgumentTypeError(f"expected names of different columns, got {_run.shown(text)}")
+    return names
+
+
+def _delimiter(text: str) -> str:
+    """An argparse type: a character, the tab by its name too, which is hard to type in a shell."""
+    character = "\t" if text in ("tab", r"\t") else text
+    if len(character) != 1 or character in '"\r\n':
+        raise argparse.ArgumentTypeError(f"expected one character, or tab, got {_run.shown(text)}")
+    return character
+
+
 def _experiment(arguments: argparse.Namespace) -> int:
     series = None
     if arguments.csv is not None:
-        columns = tuple(name.strip() for name in arguments.column.split(","))
-        series = read_series(arguments.csv, columns, arguments.horizon)
+        series = read_series(arguments.csv, arguments.column, arguments.horizon, arguments.delimiter)
     windows = sine_windows() if series is None else series_windows(series)
-    with _run.output_folder(arguments.out, FILES, arguments.overwrite, arguments.resume) as folder:
-        return _train(folder, arguments, windows, series)
-
-
-def _train(folder: pathlib.Path, arguments: argparse.Namespace, windows: Windows, series: Series | None) -> int:
     model = Forecaster(arguments.cell, arguments.hidden, arguments.layers, windows.data.shape[-1])
+    check_memory(model, arguments.seeds)
+    with _run.output_folder(arguments.out, FILES, arguments.overwrite, arguments.resume) as folder:
+        return _train(folder, model, arguments, windows, series)
+
+
+def _train(
+    folder: pathlib.Path, model: Forecaster, arguments: argparse.Namespace, windows: Windows, series: Series | None
+) -> int:
     seeds = range(arguments.seed, arguments.seed + arguments.seeds)
     trained = train(model, windows, seeds, arguments.steps, _run_folder(folder, arguments, series))
     if not trained.steps:
@@ -137,11 +178,10 @@ class Report(NamedTuple):
 
 def _run_folder(folder: pathlib.Path, arguments: argparse.Namespace, series: Series | None) -> training.RunFolder:
     """Metrics and checkpoints; a run resumes with the arguments, and the series, that it began with."""
-    config = {"experiment": "sine"} | {
-        name: getattr(arguments, name) for name in ("cell", "hidden", "layers", "steps", "seed", "seeds", "column")
-    }
+    names = ("cell", "hidden", "layers", "steps", "seed", "seeds")
+    config: dict[str, Any] = {"experiment": "sine"} | {name: getattr(arguments, name) for name in names}
     if series is not None:
-        config["values_sha256"] = hashlib.sha256(series.values.tobytes()).hexdigest()
+        config |= {"column": series.names, "values_sha256": hashlib.sha256(series.values.data).hexdigest()}
     return training.RunFolder(folder, config, every=arguments.checkpoint_every, resume=arguments.resume)
 
 
@@ -163,11 +203,12 @@ def _of_waves(title: str, model: Forecaster, trained: Trained, windows: Windows)
 
 def _of_series(title: str, model: Forecaster, trained: Trained, series: Series, horizon: int) -> Report:
     results = {name: evaluate_series(model, made.params, series, horizon) for name, made in trained.recipes.items()}
-    title = f"{', '.join(series.names)}: {title}"
-    draw = functools.partial(pictures.draw_series, title=title, series=series, results=results, losses=trained.losses)
-    facts = report.series_facts(series, next(iter(results.values())))
-    errors = facts | _by_recipe(report.series_errors, results, trained)
-    return Report(errors, report.series_table(series, results), draw)
+    naive = naive_rmse(series, horizon)
+    draw = functools.partial(
+        pictures.draw_series, title=title, series=series, results=results, naive=naive, losses=trained.losses
+    )
+    errors = report.series_facts(series, naive) | _by_recipe(report.series_errors, results, trained)
+    return Report(errors, report.series_table(series, results, naive), draw)
 
 
 def _by_recipe(errors: Callable[[Any], dict[str, Any]], results: dict[str, Any], trained: Trained) -> dict[str, Any]:

@@ -6,11 +6,15 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
+from .. import _glyphs
 from .data import FORECAST, READ, WAVES, Series, wave_times
 from .evaluate import SeriesResult, WaveResult
 from .train import CHUNK, RECIPES
 
+COLUMNS = 8  # that are drawn
+POINTS = 10_000  # of the truth, at most
 TRUTH, NAIVE = "#222222", "#888888"
 COLORS = {"notes": "#1f6fb4", "cosine": "#c8102e"}
 
@@ -26,7 +30,7 @@ def draw_waves(path: pathlib.Path, title: str, results: dict[str, WaveResult], l
     axes["k0"].set_ylabel("from the first point alone")
     _draw_losses(axes["loss"], losses)
     _draw_errors(axes["error"], results)
-    figure.legend(*axes["forecast"].get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False)
+    _legend(figure)
     figure.savefig(path, format="png", dpi=110)
 
 
@@ -35,18 +39,35 @@ def draw_series(
     title: str,
     series: Series,
     results: dict[str, SeriesResult],
+    naive: np.ndarray,
     losses: dict[str, np.ndarray],
 ) -> None:
-    """For each column the held-out tail with forecasts, and the error by horizon; the loss curve below."""
-    count = len(series.names)
-    figure = Figure(figsize=(13, 3.4 * count + 2.6), layout="constrained")
-    figure.suptitle(title)
-    grid = figure.add_gridspec(count + 1, 3)
-    for f, name in enumerate(series.names):
-        _draw_tail(figure.add_subplot(grid[f, :2]), name, f, series, results)
-        _draw_horizons(figure.add_subplot(grid[f, 2]), f, results)
-    _draw_losses(figure.add_subplot(grid[count, :]), losses)
+    """For each column forecasts beside the truth, and the error by horizon; the loss curve below."""
+    names = series.names[:COLUMNS]
+    figure = Figure(figsize=(15, 3.4 * len(names) + 2.8), layout="constrained")
+    drawn = f"; the first {COLUMNS} of {len(series.names)} columns" if len(series.names) > COLUMNS else ""
+    figure.suptitle(f"{title}{drawn}")
+    all_shown = next(iter(results.values())).sample.rows[0] == series.train - 1
+    grid = figure.add_gridspec(len(names) + 1, 3)
+    for f, name in enumerate(_glyphs.label(_glyphs.short(name)) for name in names):
+        sample = figure.add_subplot(grid[f, : 2 if all_shown else 1])
+        _draw_sample(sample, f, series, results)
+        sample.set_ylabel(name.text, **name.options)
+        if not all_shown:
+            _draw_errors_of_all(figure.add_subplot(grid[f, 1]), f, results, len(naive))
+        _draw_horizons(figure.add_subplot(grid[f, 2]), f, results, naive[:, f])
+    _draw_losses(figure.add_subplot(grid[len(names), :]), losses)
+    _legend(figure)
     figure.savefig(path, format="png", dpi=110)
+
+
+def _legend(figure: Figure) -> None:
+    """One for all axes, below them, where it covers no curve."""
+    handles: dict[str, Any] = {}
+    for axis in figure.axes:
+        found, labels = axis.get_legend_handles_labels()
+        handles |= dict(zip(labels, found, strict=True))
+    figure.legend(handles.values(), handles, loc="outside lower center", ncols=len(handles), frameon=False)
 
 
 def _draw_forecast(axis: Axes, results: dict[str, WaveResult]) -> None:
@@ -92,37 +113,55 @@ def _draw_errors(axis: Axes, results: dict[str, WaveResult]) -> None:
     axis.set(title="|error| of the forecast, mean over k", xlabel="steps", yscale="log")
 
 
-def _draw_tail(axis: Axes, name: str, f: int, series: Series, results: dict[str, SeriesResult]) -> None:
-    """The tail, and forecasts from origins a horizon apart, each dot an origin."""
-    tail, horizon = next(iter(results.values())).targets.shape[:2]
-    shown = np.arange(series.train - min(tail, series.train) // 4, len(series.values))
+def _draw_sample(axis: Axes, f: int, series: Series, results: dict[str, SeriesResult]) -> None:
+    """The end of the series, and the forecasts that are kept, each dot an origin."""
+    sample, rows = next(iter(results.values())).sample, len(series.values)
+    horizon, count = int(sample.steps[-1]), len(sample.rows)
+    first = max(0, sample.rows[0] - (rows - sample.rows[0]) // 4)
+    shown = np.unique(np.linspace(first, rows - 1, min(rows - first, POINTS)).astype(int))
     axis.plot(shown, series.values[shown, f], color=TRUTH, linewidth=1.2, label="truth")
-    axis.axvline(series.train - 0.5, color="#999999", linestyle=":", label="held out from here")
-    for index, origin in enumerate(range(0, tail, horizon)):
-        length = min(horizon, tail - origin)
-        rows = series.train - 1 + origin + np.arange(length + 1)
-        value = series.values[rows[0], f]
+    if first < series.train:
+        axis.axvline(series.train - 0.5, color="#999999", linestyle=":", label="held out from here")
+    for index, row in enumerate(sample.rows):
+        steps = sample.steps[row + sample.steps < rows]
         for recipe, result in results.items():
-            paths = np.insert(result.forecasts[:, origin, :length, f], 0, value, axis=1)
-            _draw_band(axis, rows, paths, COLORS[recipe], RECIPES[recipe] if index == 0 else None, linewidth=1.0)
-        axis.plot(rows[0], value, ".", color=TRUTH, markersize=4)
-    axis.set(title=f"{name}: forecasts of {horizon} steps", xlabel="row", ylabel=name)
-    axis.legend(fontsize="small")
+            paths = result.sample.paths[:, index, : len(steps), f]
+            paths = np.insert(paths, 0, series.values[row, f], axis=1)
+            label = RECIPES[recipe] if index == 0 else None
+            _draw_band(axis, np.insert(row + steps, 0, row), paths, COLORS[recipe], label, linewidth=1.0)
+    axis.plot(sample.rows, series.values[sample.rows, f], ".", color=TRUTH, markersize=4)
+    which = f"the last {count} of {rows - series.train:,} " if sample.rows[0] >= series.train else ""
+    axis.set(title=f"{which}forecasts of {horizon} steps", xlabel="row")
+    _count_rows(axis)
 
 
-def _draw_horizons(axis: Axes, f: int, results: dict[str, SeriesResult]) -> None:
-    any_result, wins = next(iter(results.values())), {}
-    naive = any_result.rmse(any_result.naive)[..., f]
-    steps = np.arange(1, len(naive) + 1)
+def _draw_errors_of_all(axis: Axes, f: int, results: dict[str, SeriesResult], horizon: int) -> None:
+    """Of the forecasts at their last step: median and middle 80% over stretches of the rows."""
     for recipe, result in results.items():
-        errors = result.rmse(result.forecasts)[..., f]
-        _draw_band(axis, steps, errors, COLORS[recipe], recipe, marker="o", markersize=3)
+        low, middle, high = np.moveaxis(result.bands.errors[..., f], 1, 0)
+        axis.plot(result.bands.rows, middle, color=COLORS[recipe])
+        axis.fill_between(result.bands.rows, low, high, color=COLORS[recipe], alpha=0.18, linewidth=0)
+    axis.axhline(0, color=NAIVE, linestyle=":")
+    axis.set(title=f"errors of all, {horizon} steps ahead: median, 10-90%", xlabel="row", ylabel="forecast less truth")
+    _count_rows(axis)
+
+
+def _count_rows(axis: Axes) -> None:
+    """Whole numbers, in full, of millions too."""
+    axis.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    axis.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+
+
+def _draw_horizons(axis: Axes, f: int, results: dict[str, SeriesResult], naive: np.ndarray) -> None:
+    steps, wins = np.arange(1, len(naive) + 1), {}
+    for recipe, result in results.items():
+        errors = result.rmse[..., f]
+        _draw_band(axis, steps, errors, COLORS[recipe], None, marker="o", markersize=3)
         wins[recipe] = int((np.median(errors, axis=0) < naive).sum())
-    axis.plot(steps, naive, color=NAIVE, marker="s", markersize=3, label="naive: last value")
+    axis.plot(steps, naive, color=NAIVE, marker="s", markersize=3, label="the last value, repeated: naive")
     better = ", ".join(f"{recipe} {count}" for recipe, count in wins.items())
     axis.set(title=f"beats naive at {better} of {len(steps)}", xlabel="steps ahead", ylabel="RMSE")
     axis.set_ylim(bottom=0)
-    axis.legend(fontsize="small")
 
 
 def _draw_losses(axis: Axes, losses: dict[str, np.ndarray]) -> None:

@@ -4,9 +4,11 @@ from typing import Any
 
 import numpy as np
 
+from .._run import printable
 from .data import FORECAST, READ, Series
 from .evaluate import SeriesResult, WaveResult
 
+PRINTED = 24  # steps ahead, at most
 PREDICTIONS = {
     "teacher_forced": "teacher-forced",
     "free_running": "free-running",
@@ -21,17 +23,17 @@ def wave_errors(result: WaveResult) -> dict[str, Any]:
 
 def series_errors(result: SeriesResult) -> dict[str, Any]:
     """One recipe's root mean squared errors in the file's units, [seed][steps ahead - 1][column]."""
-    return {"rmse": result.rmse(result.forecasts).tolist()}
+    return {"rmse": result.rmse.tolist()}
 
 
-def series_facts(series: Series, result: SeriesResult) -> dict[str, Any]:
+def series_facts(series: Series, naive: np.ndarray) -> dict[str, Any]:
     """What does not depend on the recipe, the naive forecast's errors, [steps ahead - 1][column], among it."""
     return {
         "columns": series.names,
         "train_rows": series.train,
         "train_mean": series.mean.tolist(),
         "train_std": series.std.tolist(),
-        "naive_rmse": result.rmse(result.naive).tolist(),
+        "naive_rmse": naive.tolist(),
     }
 
 
@@ -46,24 +48,18 @@ def wave_table(results: dict[str, WaveResult]) -> str:
     return _table(rows)
 
 
-def series_table(series: Series, results: dict[str, SeriesResult]) -> str:
+def series_table(series: Series, results: dict[str, SeriesResult], naive: np.ndarray) -> str:
     """Root mean squared errors by horizon and recipe, medians over the seeds, beside the naive forecast's."""
-    any_result = next(iter(results.values()))
-    errors = {recipe: np.median(result.rmse(result.forecasts), axis=0) for recipe, result in results.items()}
-    errors["naive"] = any_result.rmse(any_result.naive)
+    errors = {recipe: np.median(result.rmse, axis=0) for recipe, result in results.items()} | {"naive": naive}
+    steps = np.unique(np.linspace(0, len(naive) - 1, min(len(naive), PRINTED)).astype(int))
     tables = []
-    for f, name in enumerate(series.names):
+    for f, name in enumerate(map(printable, series.names)):
         rows = [("steps ahead", *errors, "best")]
-        for step in range(len(errors["naive"])):
+        for step in steps:
             row = {forecaster: rmse[step, f] for forecaster, rmse in errors.items()}
-            rows.append(
-                (
-                    str(step + 1),
-                    *(f"{error:.4g}" for error in row.values()),
-                    min(("naive", *results), key=row.__getitem__),
-                )
-            )
-        held_out = f"{name}: {len(any_result.targets)} held-out rows, a forecast from each; RMSE"
+            best = min(("naive", *results), key=row.__getitem__)
+            rows.append((str(step + 1), *(f"{error:.4g}" for error in row.values()), best))
+        held_out = f"{name}: {len(series.values) - series.train} held-out rows, a forecast from each; RMSE"
         tables.append(f"{held_out}\n{_table(rows)}")
     return "\n\n".join(tables)
 

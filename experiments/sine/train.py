@@ -12,7 +12,8 @@ from jax import Array
 
 from jaxrnn import training
 
-from .data import Windows
+from .. import _memory
+from .data import POINTS, Windows
 from .model import Forecaster, mse
 
 CHUNK = 100
@@ -50,6 +51,17 @@ def optimizer(steps: int) -> optax.GradientTransformation:
     """Adam for each recipe: at the notes' learning rate η₀ throughout, and with η_t = η₀ (1 + cos(π t / steps)) / 2."""
     rates = {"notes": LEARNING_RATE, "cosine": optax.cosine_decay_schedule(LEARNING_RATE, steps)}
     return optax.partition({recipe: optax.adam(rate) for recipe, rate in rates.items()}, {name: name for name in rates})
+
+
+def check_memory(model: Forecaster, seeds: int) -> None:
+    """An error if training would not fit."""
+
+    def initial() -> Any:
+        params, h = jax.vmap(functools.partial(_init, model))(jax.random.split(jax.random.key(0), seeds))
+        batch = {"window": jnp.zeros((seeds, POINTS, model.features)), "begins": jnp.zeros(seeds, bool)}
+        return dict.fromkeys(RECIPES, params), dict.fromkeys(RECIPES, h), batch
+
+    _memory.check_training("--hidden, --layers or --seeds", functools.partial(_loss, model), optimizer(1), initial)
 
 
 def train(

@@ -63,8 +63,7 @@ middle halves of both runs' rounds lie apart, and the medians by more than 5%. T
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark; the exit status."""
-    arguments = _parse(argv)
-    return _run.exit_status("speed", lambda: _experiment(arguments))
+    return _run.exit_status("speed", lambda: _experiment(_parse(argv)))
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -78,7 +77,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     what.add_argument("--device", choices=["cpu", "gpu"], default="cpu", help="default: cpu")
     what.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32", help="default: float32")
     how = parser.add_argument_group("how long")
-    how.add_argument("--quick", action="store_true", help="one small shape and short times: to see that all works")
+    how.add_argument(
+        "--quick", action="store_true", help="one small shape and short times: to see that all works, not how fast"
+    )
     how.add_argument(
         "--seconds",
         type=_run.positive,
@@ -87,7 +88,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="of rounds at each point, after warming up; 7 rounds at least, and 300 at most (default: 8)",
     )
     against = parser.add_argument_group("earlier runs")
-    against.add_argument("--compare", metavar="OLD.json", help=f"the {RESULTS} of an earlier run: what became slower?")
+    against.add_argument(
+        "--compare", type=_run.path, metavar="OLD.json", help=f"the {RESULTS} of an earlier run: what became slower?"
+    )
     _run.output_options(parser, "runs/speed")
     return parser.parse_args(argv)
 
@@ -123,7 +126,7 @@ def _measure_and_tell(folder: pathlib.Path, arguments: argparse.Namespace, earli
     except KeyboardInterrupt as error:
         status = _run.status_of(error)
     if any(results.values()):
-        print(f"\n{report.text(results)}")
+        print(f"\n{report.text(results, arguments.quick)}")
     files = [RESULTS]
     if results["grid"]:
         files.append(PICTURE)

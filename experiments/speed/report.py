@@ -11,11 +11,12 @@ from .summary import BEST, Results, best, coverage, geometric_means, lags, point
 _NONE = "-"
 
 
-def text(results: Results) -> str:
-    """All of the tables of which there is anything."""
+def text(results: Results, quick: bool = False) -> str:
+    """All of the tables of which there is anything; of a quick run, whose times say little, no verdicts."""
     parts = [_layers(results["grid"], "one layer"), _layers(results["stacked"], "2 layers, bidirectional")]
     parts += [section(results) for section in (_memory, _checkpoints, _compilation, _inference)]
-    return "\n\n".join(part for part in [*parts, _left_out(results), _lags(results), _targets(results)] if part)
+    parts += [_left_out(results), *([] if quick else [_lags(results), _targets(results)])]
+    return "\n\n".join(filter(None, parts))
 
 
 def _layers(records: list[dict[str, Any]], what: str) -> str:

@@ -156,7 +156,7 @@ def _draw_map(axis: Axes, flow: Flow) -> None:
     overlay[~future & ~np.isfinite(flow.map)] = (0.8, 0, 0, 1)
     axis.imshow(overlay, extent=extent, aspect="auto", interpolation="nearest")
     if present.size:
-        axis.figure.colorbar(image, ax=axis)
+        axis.figure.colorbar(image, ax=axis, label="|dL_t/ds_k|")
     axis.set(xlabel="k, time of the state", ylabel="t, time of the loss")
     axis.set_title(f"|dL_t/ds_k|, {flow.sampling()}{_legend(flow.map, future)}", fontsize=10)
 

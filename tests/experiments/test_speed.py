@@ -183,6 +183,16 @@ def test_ratios_means_and_lags():
     assert "2 of the 18 points" in text
 
 
+def test_a_quick_run_has_no_verdicts():
+    """Its times are of three rounds of one small shape."""
+    slow = results(grid=[record("rnn", GRID[0], {"jaxrnn": 2, "scan": 1})])
+    verdicts = ("below 0.9 of the best peer", "target", "short")
+    assert all(verdict in report.text(slow) for verdict in verdicts)
+    quick = report.text(slow, quick=True)
+    assert "T50 B1 I1 H16" in quick
+    assert not any(verdict in quick for verdict in verdicts)
+
+
 def test_without_peers_there_is_no_best_one():
     lonely = record("rnn", GRID[0], {"jaxrnn": 1, "scan": 1})
     for times in lonely["milliseconds"].values():
@@ -291,6 +301,7 @@ def test_a_run_leaves_its_files(tmp_path, capsys, monkeypatch):
     printed = capsys.readouterr()
     assert "threads: torch" in printed.out
     assert "T50 B1 I1 H16" in printed.out
+    assert "target" not in printed.out
     assert not printed.err  # no bar where there is no terminal
 
     assert program.main(options) == 2
