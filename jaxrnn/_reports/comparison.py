@@ -116,6 +116,8 @@ class Comparison:
         if any(measured.stochastic for measured in self.algorithms.values()):
             title += f", {self.repeats} draws of each stochastic algorithm"
             legend += f"\n{_LEGEND_OF_DRAWS}"
+        if self.norm == 0:
+            title += "\nThe exact gradient is 0: there is nothing to compare with."
         return "\n\n".join([title, self._totals(), self._by_tensor(), legend])
 
     __repr__ = __str__

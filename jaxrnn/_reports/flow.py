@@ -74,6 +74,8 @@ class Flow:
 
     def sentence(self) -> str:
         """The verdict with the rate that it is from."""
+        if not self.total.any():
+            return "neither: the gradient is 0 at every state, as no loss depends on any"
         if math.isnan(self.rate):
             return "neither: no rate can be told, as no loss has a finite gradient at two of the times"
         if math.isinf(self.rate):
@@ -124,17 +126,17 @@ class Flow:
         return "; ".join(parts)
 
 
-def rate_of(times: np.ndarray, norms: np.ndarray) -> float:
-    """The slope of log norms[t, k] over t - k, with an intercept for each t, of entries that are finite and not 0."""
+def rate_of(times: np.ndarray, logs: np.ndarray) -> float:
+    """The slope of log norms[t, k] over t - k, with an intercept for each t, of those that are finite."""
     lags = (times[:, None] - times).astype(float)
-    usable = (lags >= 0) & (norms > 0) & np.isfinite(norms)
+    usable = (lags >= 0) & np.isfinite(logs)
     counts = np.maximum(usable.sum(axis=1, keepdims=True), 1)
-    logs = np.log(np.where(usable, norms, 1).astype(float))
+    logs = np.where(usable, logs, 0)
     x, y = (np.where(usable, a - np.sum(a * usable, axis=1, keepdims=True) / counts, 0) for a in (lags, logs))
     if x.any():
         return float(np.sum(x * y) / np.sum(x * x))
-    before = norms[1:][lags[1:] > 0]
-    return -math.inf if usable[1:].any() and not before.any() else math.nan
+    arrived = usable[1:][lags[1:] > 0]
+    return -math.inf if usable[1:].any() and not arrived.any() else math.nan
 
 
 def _power(exponent: float) -> str:

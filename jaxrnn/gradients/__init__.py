@@ -22,9 +22,16 @@ from ._algorithms.tbptt import tbptt as tbptt
 from ._algorithms.uoro import uoro as uoro
 from ._check import check_gradient as check_gradient
 from ._compare import compare as compare
+from ._derivatives import LossDerivatives as LossDerivatives
+from ._derivatives import StepDerivatives as StepDerivatives
+from ._derivatives import loss_derivatives as loss_derivatives
+from ._derivatives import reals as reals
+from ._derivatives import step_derivatives as step_derivatives
 from ._flow import flow as flow
 from ._learner import Gradient as Gradient
 from ._learner import Learner as Learner
+from ._learner import sequence_gradient as sequence_gradient
+from ._masked import masked as masked
 from ._problem import Problem as Problem
 from ._state_gradients import state_gradients as state_gradients
 
@@ -33,18 +40,25 @@ __all__ = [
     "Flow",
     "Gradient",
     "Learner",
+    "LossDerivatives",
     "Problem",
     "SparsityPattern",
+    "StepDerivatives",
     "artbp",
     "bptt",
     "check_gradient",
     "compare",
     "flow",
+    "loss_derivatives",
+    "masked",
     "online",
+    "reals",
     "rtrl",
+    "sequence_gradient",
     "snap",
     "sparsity_pattern",
     "state_gradients",
+    "step_derivatives",
     "tbptt",
     "uoro",
 ]

@@ -8,20 +8,26 @@ import jax.numpy as jnp
 from jax import Array
 
 from .._core.cell import Params, State, as_step
-from ._problem import Problem
+from ._problem import Problem, starting_state
 
 
 @functools.lru_cache
-def batch_problem(problem: Problem) -> Problem:
+def batch_problem(problem: Problem, size: int) -> Problem:
     """The problem of a batch that goes in step: its state, x and y have the batch axis first, its loss is the sum.
 
     Its gradient adds up over the batch within one product of matrices.
     """
-    return Problem(functools.partial(_step, problem), functools.partial(_loss, problem), problem.select)
+    start = None if problem.initial_state is None else functools.partial(_initial_state, problem, size)
+    return Problem(functools.partial(_step, problem), functools.partial(_loss, problem), problem.select, start)
 
 
 def _step(problem: Problem, selected: Params, state: State, x: Any) -> State:
     return jax.vmap(as_step(problem.step), in_axes=(None, 0, 0))(selected, state, x)
+
+
+def _initial_state(problem: Problem, size: int, params: Params) -> State:
+    state = jax.tree.map(jnp.asarray, starting_state(problem, params, None))
+    return jax.tree.map(lambda a: jnp.broadcast_to(a, (size, *a.shape)), state)
 
 
 def _loss(problem: Problem, params: Params, state: State, y: Any) -> Array:

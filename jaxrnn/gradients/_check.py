@@ -16,8 +16,8 @@ from .._core.checks import check_function, describe, dtype_of
 from .._core.compat import has_no_forward_mode
 from ._algorithms.bptt import bptt
 from ._algorithms.influence.rtrl import rtrl
-from ._leaves import at, concrete, is_real, split
-from ._problem import Problem, check_arguments, check_differentiable, check_real
+from ._leaves import at, concrete, is_complex, is_differentiated, is_real, split
+from ._problem import Problem, check_arguments, check_differentiable
 
 DTYPES = (jnp.bfloat16, jnp.float32, jnp.float64)
 DIRECTIONS = 2  # random ones, for each leaf
@@ -94,18 +94,23 @@ def check_gradient(step: Cell | Step, params: Params, state: State, xs: Any) -> 
     check_function("step", as_step(step), "params, state, x", "state")
     check_arguments(params, state, xs, None)
     check_differentiable(params, state)
-    check_real("xs", xs)
     concrete(
         (params, state, xs),
         "check_gradient compares numbers, which are not known inside a jitted function: call it outside",
     )
-    findings = {dtype: _dtype_findings(step, params, state, xs, dtype) for dtype in DTYPES}
+    findings = {dtype: _dtype_findings(step, params, state, xs, dtype) for dtype in _dtypes((params, state, xs))}
     if not findings[jnp.float64]:  # or there is no sequence to run
         findings["numbers"] = _number_findings(step, params, state, xs)
     told = list(itertools.chain.from_iterable(findings.values()))
     if told:
         count = "an error" if len(told) == 1 else f"{len(told)} errors"
         raise AssertionError("\n  ".join([f"check_gradient found {count}:", *told]))
+
+
+def _dtypes(tree: Any) -> list[Any]:
+    """All of them; where there are complex numbers, those that have complex numbers of their own."""
+    has_complex = any(map(is_complex, jax.tree.leaves(tree)))
+    return [dtype for dtype in DTYPES if not has_complex or jnp.dtype(dtype).itemsize >= 4]
 
 
 def _converted(tree: Any, dtype: Any) -> Any:
@@ -116,7 +121,9 @@ def _converted(tree: Any, dtype: Any) -> Any:
 def _converted_leaf(leaf: Any, dtype: Any) -> Array:
     if jnp.issubdtype(dtype_of(leaf), jax.dtypes.prng_key):
         return leaf
-    return jnp.asarray(leaf, dtype if is_real(leaf) else jax.dtypes.canonicalize_dtype(dtype_of(leaf)))
+    if is_complex(leaf):
+        dtype = jnp.complex128 if dtype == jnp.float64 else jnp.complex64
+    return jnp.asarray(leaf, dtype if is_differentiated(leaf) else jax.dtypes.canonicalize_dtype(dtype_of(leaf)))
 
 
 def _leaf_names(name: str, tree: Any) -> list[str]:
@@ -124,7 +131,11 @@ def _leaf_names(name: str, tree: Any) -> list[str]:
 
 
 def _real_names(name: str, tree: Any) -> list[str]:
-    return [leaf for leaf, a in zip(_leaf_names(name, tree), jax.tree.leaves(tree), strict=True) if is_real(a)]
+    """Of what is differentiated, as `split` has it."""
+    names = []
+    for leaf, a in zip(_leaf_names(name, tree), jax.tree.leaves(tree), strict=True):
+        names += [f"{leaf}.real", f"{leaf}.imag"] if is_complex(a) else [leaf] if is_real(a) else []
+    return names
 
 
 def _raised(error: Exception) -> str:
@@ -315,8 +326,8 @@ def _forward_findings(run: _Run, slopes: _Slopes) -> Iterator[str]:
         if not has_no_forward_mode(error):
             raise
         yield (
-            "jvp against vjp: the step has none, as of a custom_vjp: gradients.uoro, gradients.flow, jax.jacfwd and "
-            "jax.hessian fail; a custom_jvp in its place has both"
+            "jvp against vjp: the step has none, as of a custom_vjp: jax.jvp, jax.jacfwd and jax.hessian fail; a "
+            "custom_jvp in its place has both"
         )
 
 

@@ -17,9 +17,9 @@ from .._core.compat import temporary_bytes
 from .._reports.comparison import Agreement, Comparison, Cost, Measured
 from ._algorithms.bptt import bptt
 from ._learner import Gradient
-from ._leaves import concrete, ravel
+from ._leaves import concrete, ravel, split
 from ._norms import nonzero, norm, unit
-from ._problem import Problem, check_arguments, check_problem
+from ._problem import Problem, check_arguments, check_problem, starting_state
 from ._signature import takes_key
 
 _SECONDS, _CALLS = 0.3, range(3, 30)  # a call is timed again for this long, so many times
@@ -55,7 +55,8 @@ def compare(
       A `Comparison`: print it, `.plot()` it, or take `.to_dict()`.
 
     Raises:
-      ValueError: repeats < 1, no algorithms, no key for a stochastic one, a gradient that is unlike params; as `bptt`.
+      ValueError: repeats < 1, no algorithms, no key for a stochastic one, a gradient that is unlike params, a value
+        that is not the loss; as `bptt`.
       TypeError: an algorithm that cannot be called so, or returns no (value, grads, state), by name; repeats is no int;
         as `bptt`.
 
@@ -77,12 +78,13 @@ def compare(
         (params, state, xs, ys),
         "compare measures time and counts draws, so it needs values: it cannot run inside jax.jit",
     )
-    (_, exact, _), cost = _measure(functools.partial(bptt, problem), *args)
+    (value, exact, _), cost = _measure(functools.partial(bptt, problem), *args)
     vector, names = _flat(exact), _names(exact)
     measured = {}
     for name, algorithm in algorithms.items():
         call = functools.partial(_call, name, algorithm, problem)
-        measured[name] = _measured(call, key if stochastic[name] else None, repeats, args, vector, names)
+        found, measured[name] = _measured(call, key if stochastic[name] else None, repeats, args, vector, names)
+        _check_value(name, found, value)
     total, *norms = (float(norm(vector[where])) for where in names.values())
     return Comparison(steps, repeats, cost, total, dict(zip(list(names)[1:], norms, strict=True)), measured)
 
@@ -125,7 +127,8 @@ def _call(
     if not is_real_number(value):
         raise TypeError(f"algorithms[{name!r}] returned the value {describe(value)}, expected one real number")
     check_tree_like(f"the gradient that algorithms[{name!r}] returned", grads, params, "as params")
-    check_tree_like(f"the state that algorithms[{name!r}] returned", new_state, state, "as the state it was given")
+    start = jax.eval_shape(functools.partial(starting_state, problem), params, state)
+    check_tree_like(f"the state that algorithms[{name!r}] returned", new_state, start, "as the first state")
     return Gradient(value, grads, new_state)
 
 
@@ -143,16 +146,26 @@ def _measure(call: Callable, *args: Any, **key: Array) -> tuple[Any, Cost]:
 
 def _flat(grads: Params) -> Array:
     """All tensors as one vector."""
-    return ravel(jax.tree.leaves(grads))
+    return ravel(split(grads)[0])
 
 
 def _names(grads: Params) -> dict[str, slice]:
     """Where each tensor is in that vector, by its path; before them the total."""
     leaves = jax.tree_util.tree_leaves_with_path(grads)
-    ends = np.cumsum([leaf.size for _, leaf in leaves]).tolist()
+    sizes = [sum(a.size for a in split(leaf)[0]) for _, leaf in leaves]
+    ends = np.cumsum(sizes).tolist()
     paths = (jax.tree_util.keystr(path) or "params" for path, _ in leaves)
-    slices = (slice(end - leaf.size, end) for end, (_, leaf) in zip(ends, leaves, strict=True))
+    slices = (slice(end - size, end) for end, size in zip(ends, sizes, strict=True))
     return {"": slice(0, ends[-1]), **dict(zip(paths, slices, strict=True))}
+
+
+def _check_value(name: str, found: Array, exact: Array) -> None:
+    """The loss is the same to rounding, as every algorithm runs the same steps."""
+    allowed = float(jnp.finfo(exact.dtype).eps) ** 0.5
+    if not np.allclose(float(found), float(exact), rtol=allowed, atol=allowed, equal_nan=True):
+        raise ValueError(
+            f"algorithms[{name!r}] returned the value {found:.6g}, expected the loss {exact:.6g}, as bptt's"
+        )
 
 
 def _measured(
@@ -162,19 +175,20 @@ def _measured(
     args: tuple[Params, State, Any, Any],
     exact: Array,
     names: dict[str, slice],
-) -> Measured:
-    """One algorithm, stochastic if there is a key."""
+) -> tuple[Array, Measured]:
+    """The value of one algorithm, stochastic if there is a key, and what there is to say of it."""
     wheres = tuple(names.values())
+    keys = {} if key is None else {"key": key}
+    (value, grads, _), cost = _measure(call, *args, **keys)
     if key is not None:
-        _, cost = _measure(call, *args, key=key)
         draws = jax.jit(functools.partial(_draws, call, wheres))
         agreements = _spreads(draws(args, exact, jax.random.split(key, repeats)), exact, wheres, repeats)
     else:
-        (_, grads, _), cost = _measure(call, *args)
         agreements = [Agreement(*map(float, row)) for row in _agreements(_flat(grads), exact, wheres)]
     zero = [not float(jnp.max(jnp.abs(exact[where]), initial=0)) for where in wheres]
     agreements = [Agreement() if z else agreement for z, agreement in zip(zero, agreements, strict=True)]
-    return Measured(key is not None, cost, agreements[0], dict(zip(list(names)[1:], agreements[1:], strict=True)))
+    tensors = dict(zip(list(names)[1:], agreements[1:], strict=True))
+    return value, Measured(key is not None, cost, agreements[0], tensors)
 
 
 class _Sums(NamedTuple):

@@ -1,7 +1,6 @@
 """How a gradient flows back through the states: its norms at every time, whole and for each loss by itself."""
 
 import functools
-import operator
 from typing import Any, NamedTuple
 
 import jax
@@ -12,10 +11,10 @@ from jax import Array, lax
 from .._core.cell import Cell, Params, State, as_step
 from .._reports.flow import Flow, rate_of
 from .._scan.loops import scan
-from ._leaves import at, concrete, is_real, ravel, split, steps_of, unravel
-from ._local import local_step, loss_gradient
-from ._norms import nonzero, norm
-from ._problem import Problem, check_arguments, check_parts, check_problem
+from ._leaves import at, concrete, is_differentiated, ravel, split, steps_of, unravel
+from ._local import local_step, loss_gradient, push_of
+from ._norms import Scaled, nonzero, norm, scaled
+from ._problem import Problem, check_arguments, check_parts, check_problem, starting_state
 
 MAP = 1000  # longer sequences are subsampled to at most as many times
 _KRYLOV = 32  # directions in which the norm of a larger Jacobian is sought
@@ -28,10 +27,12 @@ def flow(problem: Problem, params: Params, state: State, xs: Any, ys: Any) -> Fl
 
         Ω = Σ_k (|λ_{k+1} ∂s_{k+1}/∂s_k| / |λ_{k+1}| - 1)²,  k = 1 … T-1, where λ_{k+1} ≠ 0
 
-    The rate is the slope of log|dL_t/ds_k| over the lag t - k, by least squares with an intercept for each t; what is 0
-    or not finite is left out, and counted. From it the verdict: "vanishing" or "exploding" if over T steps it makes a
-    factor of more than 10, else "neither". The map of |dL_t/ds_k| has all times up to T = 1000, and of longer sequences
-    every 2nd, 3rd, … one, back from T.
+    The gradient is scaled on its way back, so that it neither overflows nor underflows: norms are float64 numbers for
+    states of any dtype, beyond 1.8e308 inf and below 4.9e-324 0, which are counted. The rate is the slope of
+    log|dL_t/ds_k| over the lag t - k, by least squares with an intercept for each t, norms beyond that range included;
+    what is left out is where a state is not finite, or no gradient arrives. From it the verdict: "vanishing" or
+    "exploding" if over T steps it makes a factor of more than 10, else "neither". The map of |dL_t/ds_k| has all times
+    up to T = 1000, and of longer sequences every 2nd, 3rd, … one, back from T.
 
     The bound is γ|W_hh|₂ for cells that declare a slope γ, as `jr.rnn` and `jr.rnn_relu` do, 1 for tanh and relu: below
     1 it is sufficient for vanishing, above 1 necessary for exploding. For any other step it is sup_t |∂s_t/∂s_{t-1}|₂
@@ -62,29 +63,47 @@ def flow(problem: Problem, params: Params, state: State, xs: Any, ys: Any) -> Fl
     """
     check_problem(problem)
     steps = check_arguments(params, state, xs, ys)
+    state = starting_state(problem, params, state)
     args = concrete((params, state, xs, ys), "flow reports on values: it cannot run inside jax.jit")
     stride = -(-steps // MAP)
     found = jax.tree.map(np.asarray, _flow(problem, stride, *args))
     of = "jacobian" if _slope(problem) is None else "weight_hh"
     times = np.arange(steps, 0, -stride)[::-1]
-    norms = dict(zip(_paths(state), found.norms.T, strict=True))
-    rate = rate_of(times, found.map)
-    return Flow(found.total, norms, times, found.map, rate, float(found.omega), float(found.bound), of)
+    norms = dict(zip(_paths(state), found.norms.value().T, strict=True))
+    rate, numbers = rate_of(times, found.map.log()), (float(found.omega), float(found.bound))
+    return Flow(found.total.value(), norms, times, found.map.value(), rate, *numbers, of)
 
 
 def _paths(state: State) -> list[str]:
     """Of the leaves that are differentiated."""
     leaves = jax.tree_util.tree_leaves_with_path(state)
-    return [jax.tree_util.keystr(path) or "state" for path, leaf in leaves if is_real(leaf)]
+    return [jax.tree_util.keystr(path) or "state" for path, leaf in leaves if is_differentiated(leaf)]
+
+
+class _Norms(NamedTuple):
+    """number · 2^exponent, as a gradient over many steps may be beyond what a float32 or float64 holds."""
+
+    number: Array
+    exponent: Array
+
+    def value(self) -> np.ndarray:
+        """In float64; beyond that 0 or inf."""
+        with np.errstate(over="ignore", under="ignore"):
+            return np.ldexp(np.asarray(self.number, float), self.exponent)
+
+    def log(self) -> np.ndarray:
+        """Its natural logarithm, -inf of 0."""
+        with np.errstate(divide="ignore"):
+            return np.log(np.asarray(self.number, float)) + np.asarray(self.exponent) * np.log(2)
 
 
 class _Found(NamedTuple):
     """What the passes give, of R times in the map."""
 
-    norms: Array  # (T, state leaves)
-    total: Array  # (T,)
+    norms: _Norms  # (T, state leaves)
+    total: _Norms  # (T,)
     omega: Array
-    map: Array  # (R, R)
+    map: _Norms  # (R, R)
     bound: Array
 
 
@@ -105,23 +124,35 @@ def _flow(problem: Problem, stride: int, params: Params, state: State, xs: Any, 
 
 def _totals(
     problem: Problem, params: Params, before: State, after: State, xs: Any, ys: Any
-) -> tuple[Array, Array, Array]:
+) -> tuple[_Norms, _Norms, Array]:
     """|λ_t| by leaf and in total, and Ω."""
+    reals, ends = at(split(after)[0], 0), _ends(at(after, 0))
 
-    def backward(carry: tuple[list[Array], Array], inputs: tuple) -> tuple[tuple[list[Array], Array], tuple]:
+    def backward(carry: tuple[Scaled, _Norms], inputs: tuple) -> tuple[tuple[Scaled, _Norms], tuple]:
         cotangent, previous = carry
         state, new_state, x, y = inputs
-        arrived = norm(ravel(cotangent))
-        term = jnp.where(previous == 0, 0, arrived / nonzero(previous) - 1) ** 2
-        cotangent = jax.tree.map(operator.add, cotangent, loss_gradient(problem, params, new_state, y)[2])
-        total = norm(ravel(cotangent))
-        leaves = jnp.stack([norm(ravel([leaf])).astype(total.dtype) for leaf in cotangent])
-        return (_pull(problem, params, state, x)(cotangent), total), (leaves, total, term)
+        arrived = jnp.ldexp(norm(cotangent.vector), jnp.clip(cotangent.exponent - previous.exponent, -9999, 9999))
+        term = jnp.where(previous.number == 0, 0, arrived / nonzero(previous.number) - 1) ** 2
+        cotangent = cotangent.plus(scaled(ravel(loss_gradient(problem, params, new_state, y)[2])))
+        leaves = jnp.stack(list(map(norm, jnp.split(cotangent.vector, ends))))
+        total = _Norms(norm(cotangent.vector), cotangent.exponent)
+        return (_back(_pull(problem, params, state, x), reals, cotangent), total), (leaves, total, term)
 
-    zeros = jax.tree.map(lambda a: jnp.zeros_like(a[0]), split(after)[0])
-    start = (zeros, jnp.zeros((), ravel(zeros).dtype))
+    zero = scaled(jnp.zeros_like(ravel(reals)))
+    start = (zero, _Norms(norm(zero.vector), zero.exponent))
     _, (norms, total, terms) = lax.scan(backward, start, (before, after, xs, ys), reverse=True)
-    return norms, total, jnp.sum(terms)
+    return _Norms(norms, total.exponent[:, None]), total, jnp.sum(terms)
+
+
+def _ends(state: State) -> list[int]:
+    """Where in a vector of all the reals those of a leaf end, but for the last."""
+    sizes = [sum(part.size for part in split(leaf)[0]) for leaf in jax.tree.leaves(state) if is_differentiated(leaf)]
+    return np.cumsum(sizes)[:-1].tolist()
+
+
+def _back(pull: Any, reals: list[Array], cotangent: Scaled) -> Scaled:
+    """λ ∂s′/∂s."""
+    return scaled(ravel(pull(unravel(cotangent.vector, reals)), cotangent.vector.dtype), cotangent.exponent)
 
 
 def _pull(problem: Problem, params: Params, state: State, x: Any) -> Any:
@@ -131,33 +162,37 @@ def _pull(problem: Problem, params: Params, state: State, x: Any) -> Any:
     return lambda cotangent: pull(cotangent)[0]
 
 
-def _map(problem: Problem, stride: int, params: Params, before: State, after: State, xs: Any, ys: Any) -> Array:
+def _map(problem: Problem, stride: int, params: Params, before: State, after: State, xs: Any, ys: Any) -> _Norms:
     """|dL_t/ds_k| for every stride-th t (rows) and k (columns), back from T; 0 for k > t."""
     steps = steps_of(after)
     first, rows = (steps - 1) % stride, -(-steps // stride)
     sampled_states, sampled_ys = jax.tree.map(lambda a: a[first::stride], (after, ys))
-    direct = jax.vmap(lambda state, y: loss_gradient(problem, params, state, y)[2])(sampled_states, sampled_ys)
+    reals = at(split(after)[0], 0)
+    direct = jax.vmap(lambda state, y: scaled(ravel(loss_gradient(problem, params, state, y)[2])))(
+        sampled_states, sampled_ys
+    )
     between = jax.tree.map(lambda a: a[first + 1 :].reshape(rows - 1, stride, *a.shape[1:]), (before, xs))
 
-    def joined(cotangents: list[Array], row: Array) -> list[Array]:
+    def joined(cotangents: Scaled, row: Array) -> Scaled:
         """The loss of one more time, in its row."""
-        return jax.tree.map(lambda a, more: a.at[row].add(more[row]), cotangents, direct)
+        return jax.tree.map(lambda a, more: a.at[row].set(more[row]), cotangents, direct)
 
-    def step_back(cotangents: list[Array], inputs: tuple[State, Any]) -> tuple[list[Array], None]:
-        return jax.vmap(_pull(problem, params, *inputs))(cotangents), None
+    def step_back(cotangents: Scaled, inputs: tuple[State, Any]) -> tuple[Scaled, None]:
+        return jax.vmap(functools.partial(_back, _pull(problem, params, *inputs), reals))(cotangents), None
 
-    def column(cotangents: list[Array], inputs: tuple) -> tuple[list[Array], Array]:
+    def column(cotangents: Scaled, inputs: tuple) -> tuple[Scaled, _Norms]:
         row, segment = inputs
         cotangents = joined(cotangents, row)
         return lax.scan(step_back, cotangents, segment, reverse=True)[0], _row_norms(cotangents)
 
-    zeros = jax.tree.map(jnp.zeros_like, direct)
+    zeros = jax.vmap(scaled)(jnp.zeros_like(direct.vector))
     cotangents, columns = lax.scan(column, zeros, (jnp.arange(1, rows), between), reverse=True)
-    return jnp.concatenate([_row_norms(joined(cotangents, jnp.zeros((), int)))[None], columns]).T
+    first_column = _row_norms(joined(cotangents, jnp.zeros((), int)))
+    return jax.tree.map(lambda a, others: jnp.concatenate([a[None], others]).T, first_column, columns)
 
 
-def _row_norms(cotangents: list[Array]) -> Array:
-    return jax.vmap(lambda leaves: norm(ravel(leaves)))(cotangents)
+def _row_norms(cotangents: Scaled) -> _Norms:
+    return _Norms(jax.vmap(norm)(cotangents.vector), cotangents.exponent)
 
 
 def _slope(problem: Problem) -> float | None:
@@ -180,9 +215,8 @@ def _bound(problem: Problem, params: Params, before: State, xs: Any) -> Array:
 
 def _jacobian_norm(problem: Problem, params: Params, state: State, x: Any) -> Array:
     """|J|₂ on the span of v, JᵀJ v, (JᵀJ)² v, … (Golub and Kahan 1965); on all of the space if it is small."""
-    function, weights, reals = local_step(problem, params, state, x)
-    _, push = jax.linearize(lambda reals: function(weights, reals)[0], reals)
-    pull = _pull(problem, params, state, x)
+    pull, reals = _pull(problem, params, state, x), split(state)[0]
+    push = push_of(pull, reals)
     size, dtype = ravel(reals).size, ravel(reals).dtype
     count = min(size, _KRYLOV)
 

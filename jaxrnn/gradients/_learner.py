@@ -12,7 +12,7 @@ from .._core.cell import Params, State
 from .._core.checks import check_arrays, check_optional_key, describe
 from .._core.numerics import narrowed
 from ._leaves import at
-from ._problem import Problem, check_arguments, check_parts, check_real
+from ._problem import Problem, check_arguments, check_parts, starting_state
 from ._sums import add_up, zero_sums
 
 
@@ -82,7 +82,6 @@ def checked_update(
         raise TypeError(f"carry must be from the learner's init, got {describe(carry)}")
     for name, tree in (("params", params), ("carry", carry), ("x", x), ("y", y)):
         check_arrays(name, tree)
-    check_real("params", params)
     return update(params, carry, x, y)
 
 
@@ -91,5 +90,6 @@ def checked_init(
 ) -> Any:
     """`init(params, state, x, key)`, if they fit together."""
     check_optional_key("key", key)
+    state = starting_state(problem, params, state)
     check_parts(problem, params, state, x)
-    return init(params, jax.tree.map(jnp.asarray, state), x, key)
+    return init(params, state, x, key)

@@ -1,13 +1,14 @@
 """What of a pytree is differentiated, and sequences entry by entry."""
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
-from .._core.checks import describe, dtype_of
+from .._core.checks import dtype_of
 from .._core.compat import is_concrete
 
 
@@ -29,23 +30,45 @@ def concrete(tree: Any, reason: str) -> Any:
 
 
 def is_real(leaf: Any) -> bool:
-    """Whether a leaf is differentiated."""
-    dtype = dtype_of(leaf)
-    if jnp.issubdtype(dtype, jnp.complexfloating):
-        raise TypeError(f"complex numbers are not supported, got {describe(leaf)}")
-    return jnp.issubdtype(dtype, jnp.floating)
+    """Whether it is of real floating-point numbers."""
+    return jnp.issubdtype(dtype_of(leaf), jnp.floating)
+
+
+def is_complex(leaf: Any) -> bool:
+    """Whether it is of complex numbers."""
+    return jnp.issubdtype(dtype_of(leaf), jnp.complexfloating)
+
+
+def is_differentiated(leaf: Any) -> bool:
+    """Whether it is of real or complex numbers."""
+    return is_real(leaf) or is_complex(leaf)
 
 
 def split(tree: Any) -> tuple[list[Array], Callable[[list[Array]], Any]]:
-    """The leaves that are differentiated, and the function that puts others in their place."""
+    """The reals that are differentiated, of a complex leaf its real and its imaginary part, and the function that puts
+    others in their place."""
     leaves, structure = jax.tree.flatten(jax.tree.map(jnp.asarray, tree))
-    real = [is_real(leaf) for leaf in leaves]
+    parts = [_parts(leaf) for leaf in leaves]
 
     def rebuild(reals: list[Array]) -> Any:
         given = iter(reals)
-        return structure.unflatten([next(given) if r else leaf for r, leaf in zip(real, leaves, strict=True)])
+        new = [_joined(leaf, [next(given) for _ in part]) for leaf, part in zip(leaves, parts, strict=True)]
+        return structure.unflatten(new)
 
-    return [leaf for r, leaf in zip(real, leaves, strict=True) if r], rebuild
+    return list(itertools.chain.from_iterable(parts)), rebuild
+
+
+def _parts(leaf: Array) -> list[Array]:
+    if is_complex(leaf):
+        return [jnp.real(leaf), jnp.imag(leaf)]
+    return [leaf] if is_real(leaf) else []
+
+
+def _joined(leaf: Array, parts: list[Array]) -> Array:
+    """The inverse of `_parts`."""
+    if is_complex(leaf):
+        return lax.complex(*parts)
+    return parts[0] if parts else leaf
 
 
 def wide_dtype(leaves: list[Any]) -> Any:

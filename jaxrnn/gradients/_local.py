@@ -1,7 +1,7 @@
 """The derivatives at one time, of which every algorithm is made."""
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -31,6 +31,20 @@ def real_shapes(problem: Problem, params: Params, state: State) -> tuple[list[An
     return jax.eval_shape(lambda params, state: (split(state)[0], split(problem.select(params))[0]), params, state)
 
 
+def traced_shapes(problem: Problem, reals: list[Any], weights: list[Any]) -> list[Any]:
+    """Of what is traced forward in time: the reals of select(params), and of the initial state if that is learnt."""
+    return [*weights, *(reals if problem.initial_state is not None else [])]
+
+
+def push_of(pull: Callable[[list[Array]], list[Array]], reals: list[Array]) -> Callable[[list[Array]], list[Array]]:
+    """The Jacobian-vector product of s_{t-1} -> s_t whose vector-Jacobian product is `pull`.
+
+    The one is the transpose of the other, which a step with a `custom_vjp`, such as that of a spiking cell, has too.
+    """
+    transposed = jax.linear_transpose(pull, reals)
+    return lambda tangent: transposed(tangent)[0]
+
+
 def loss_gradient(problem: Problem, params: Params, state: State, y: Any) -> tuple[Array, Params, list[Array]]:
     """The loss at one time, its direct gradient, and its gradient with respect to the reals of the state."""
     reals, with_reals = split(state)
@@ -42,7 +56,15 @@ def loss_gradient(problem: Problem, params: Params, state: State, y: Any) -> tup
     return value, direct, cotangent
 
 
-def with_recurrent(problem: Problem, params: Params, direct: Params, weights: list[Array]) -> Params:
-    """The direct gradient plus that of the reals of select(params)."""
-    _, pull = jax.vjp(lambda params: split(problem.select(params))[0], params)
-    return jax.tree.map(operator.add, direct, pull(weights)[0])
+def with_recurrent(
+    problem: Problem, params: Params, direct: Params, weights: list[Array], initial: Sequence[Array] = ()
+) -> Params:
+    """The direct gradient, plus that of the reals of select(params), and of the initial state's if that is learnt."""
+
+    start = problem.initial_state
+    if start is None:
+        _, pull = jax.vjp(lambda params: split(problem.select(params))[0], params)
+        return jax.tree.map(operator.add, direct, pull(weights)[0])
+    of_both = lambda params: split((problem.select(params), start(params)))[0]  # noqa: E731
+    _, pull = jax.vjp(of_both, params)
+    return jax.tree.map(operator.add, direct, pull([*weights, *initial])[0])

@@ -19,7 +19,7 @@ from .._core.checks import (
     dtype_of,
     is_real_number,
 )
-from ._leaves import is_real
+from ._leaves import is_differentiated
 
 
 def all_of(params: Params) -> Params:
@@ -39,9 +39,11 @@ class Problem(NamedTuple):
       loss: (params, state, y) -> scalar, at one time; sees all params, so a read-out's too.
       select: params -> what step gets; with `params = {"cell": ..., "out": ...}`, `operator.itemgetter("cell")`.
         Leaves that only the loss sees get their direct gradient from every algorithm.
+      initial_state: params -> s_0, if it is learnt; its gradient is part of the gradient, and every algorithm then gets
+        None as state. Where a sequence goes on from one before, `problem._replace(initial_state=None)` takes its state.
 
-    Leaves of state and xs that are integers, bools or keys are carried along and never differentiated. All three
-    functions are static: give the same objects again, not new lambdas, and a second call does not retrace.
+    Leaves of state and xs that are integers, bools or keys are carried along and never differentiated. The functions
+    are static: give the same objects again, not new lambdas, and a second call does not retrace.
 
     >>> import operator, jax, jax.numpy as jnp, jaxrnn as jr
     >>> from jaxrnn import gradients
@@ -58,9 +60,10 @@ class Problem(NamedTuple):
     step: Cell | Step
     loss: Callable[[Params, State, Any], Array]
     select: Callable[[Params], Params] = all_of
+    initial_state: Callable[[Params], State] | None = None
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Problem) and self[:2] == other[:2] and _told(self.select) == _told(other.select)
+        return isinstance(other, Problem) and tuple(map(_told, self)) == tuple(map(_told, other))
 
     def __ne__(self, other: object) -> bool:
         return not self == other
@@ -69,20 +72,22 @@ class Problem(NamedTuple):
         return hash(self[:2])
 
 
-def _told(select: Any) -> Any:
+def _told(function: Any) -> Any:
     """What tells it from others: for Python two `operator.itemgetter("cell")`, a copied one too, are unequal."""
-    return select.__reduce__() if isinstance(select, operator.itemgetter | operator.attrgetter) else select
+    return function.__reduce__() if isinstance(function, operator.itemgetter | operator.attrgetter) else function
 
 
 _CALLS = {
     "step": ("params, state, x", "state"),
     "loss": ("params, state, y", "number"),
     "select": ("params", "what step gets"),
+    "initial_state": ("params", "state"),
 }
 
 
 def _functions(problem: Problem) -> dict[str, Any]:
-    return problem._asdict() | {"step": as_step(problem.step)}
+    functions = problem._asdict() | {"step": as_step(problem.step)}
+    return {name: function for name, function in functions.items() if name != "initial_state" or function is not None}
 
 
 def check_problem(problem: Any) -> None:
@@ -98,6 +103,20 @@ def check_arguments(params: Params, state: State, xs: Any, ys: Any) -> int:
     check_arrays("params", params)
     check_arrays("state", state)
     return check_sequences(xs, ys)
+
+
+def starting_state(problem: Problem, params: Params, state: State) -> State:
+    """s_0: the given one, or the problem's."""
+    if problem.initial_state is None:
+        if state is None:
+            raise TypeError("state must be s_0, or problem.initial_state a function of params that gives it, got None")
+        return jax.tree.map(jnp.asarray, state)
+    if state is not None:
+        raise ValueError(
+            f"state must be None, as problem.initial_state gives it, got {describe(state)}; where a sequence goes on, "
+            "problem._replace(initial_state=None) takes a state"
+        )
+    return jax.tree.map(jnp.asarray, problem.initial_state(params))
 
 
 def check_sequences(xs: Any, ys: Any) -> int:
@@ -141,22 +160,12 @@ def checked_step(problem: Problem, params: Params, state: State, x: Any) -> Stat
 
 def check_differentiable(params: Params, state: State) -> None:
     """All parameters can be differentiated, and some of the state."""
-    check_real("params", params)
-    check_real("state", state)
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        if not is_real(leaf):
+        if not is_differentiated(leaf):
             name = jax.tree_util.keystr(path)
-            raise TypeError(f"params{name} has dtype {dtype_of(leaf)}: only real floating-point can be differentiated")
-    if not any(map(is_real, jax.tree.leaves(state))):
+            raise TypeError(f"params{name} has dtype {dtype_of(leaf)}: only floating-point can be differentiated")
+    if not any(map(is_differentiated, jax.tree.leaves(state))):
         raise TypeError(f"state must have a floating-point leaf, got {describe(state)}")
-
-
-def check_real(name: str, tree: Any) -> None:
-    """No leaf is complex."""
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        if jnp.issubdtype(dtype_of(leaf), jnp.complexfloating):
-            where = f"{name}{jax.tree_util.keystr(path)}"
-            raise TypeError(f"{where} has dtype {dtype_of(leaf)}: complex numbers are not supported")
 
 
 def checked_loss(problem: Problem, params: Params, state: State, y: Any) -> Array:

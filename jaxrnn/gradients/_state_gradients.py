@@ -2,16 +2,17 @@
 
 import functools
 import operator
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
 from .._core.cell import Params, State, as_step
 from ._algorithms.bptt import total_loss
-from ._leaves import at, is_real, split, steps_of
-from ._problem import Problem, check_arguments, check_parts, check_problem
+from ._leaves import at, is_complex, is_real, split, steps_of
+from ._problem import Problem, check_arguments, check_parts, check_problem, starting_state
 
 
 def state_gradients(problem: Problem, params: Params, state: State, xs: Any, ys: Any) -> State:
@@ -45,6 +46,7 @@ def state_gradients(problem: Problem, params: Params, state: State, xs: Any, ys:
 @functools.partial(jax.jit, static_argnames="problem")
 def _state_gradients(problem: Problem, params: Params, state: State, xs: Any, ys: Any) -> State:
     """At module level, so that an eager call traces once."""
+    state = starting_state(problem, params, state)
     check_parts(problem, params, state, at(xs, 0))
 
     def step(selected: Params, state: State, inputs: tuple[Any, list[Array]]) -> State:
@@ -52,7 +54,14 @@ def _state_gradients(problem: Problem, params: Params, state: State, xs: Any, ys
         reals, rebuild = split(as_step(problem.step)(selected, state, x))
         return rebuild(jax.tree.map(operator.add, reals, perturbation))
 
-    perturbed = problem._replace(step=step)
+    perturbed = problem._replace(step=step, initial_state=None)
     zeros = [jnp.zeros((steps_of(xs, ys), *a.shape), a.dtype) for a in split(state)[0]]
     found = iter(jax.grad(lambda zeros: total_loss(perturbed, params, state, (xs, zeros), ys)[0])(zeros))
-    return jax.tree.map(lambda a: next(found) if is_real(a) else None, state)
+    return jax.tree.map(lambda a: _gradient_like(a, found), state)
+
+
+def _gradient_like(leaf: Array, reals: Iterator[Array]) -> Array | None:
+    """Of a complex leaf ∂L/∂re - i ∂L/∂im, as `jax.grad` has it."""
+    if is_complex(leaf):
+        return lax.complex(next(reals), -next(reals))
+    return next(reals) if is_real(leaf) else None

@@ -169,8 +169,9 @@ def over_sequences(problem: Problem, algorithm: Callable[..., Gradient]) -> Step
 
     A batch is a tuple (xs, ys) with leaves (B, T, ...), and carry the states (B, ...) that the sequences begin with;
     those after the last step go on to the next batch, as the parts of a stream. With carry=None each sequence begins
-    with the cell's `initial_state`. For exact gradients give `fit` a loss instead: it adds up over the batch within
-    one product of matrices, where here each sequence has a gradient of its own first.
+    with the problem's `initial_state`, or if it has none with the cell's. For exact gradients give `fit` a loss
+    instead: it adds up over the batch within one product of matrices, where here each sequence has a gradient of its
+    own first.
 
     Args:
       problem: step, loss and select, see `jaxrnn.gradients.Problem`.
@@ -220,6 +221,8 @@ class _OverSequences:
 
     def _initial_states(self, params: Any, count: int) -> Any:
         cell = self.problem.step
+        if self.problem.initial_state is not None:
+            return None
         if not isinstance(cell, Cell):
             raise ValueError(
                 "carry is None, and problem.step is no jaxrnn.Cell: give fit states to begin with as carry"
@@ -287,7 +290,7 @@ class _OverStreams:
         inner = self.learner.init(params, state, x, key)
         wider = jax.eval_shape(self.learner.init, params, *jax.tree.map(_one_more, (state, x)), key)
         axes = tuple(map(_differing_axis, jax.tree.leaves(inner), jax.tree.leaves(wider)))
-        return _batch_first(inner, axes, jax.tree.leaves(state)[0].shape[0])
+        return _batch_first(inner, axes, jax.tree.leaves((state, x))[0].shape[0])
 
     def __call__(self, params: Any, carry: Any, batch: Any, key: Array) -> Any:
         del key

@@ -208,7 +208,7 @@ def test_time_and_memory():
     def busy(problem, params, state, xs, ys):
         value, grads, final = gradients.bptt(problem, params, state, xs, ys)
         square = jnp.sin(jnp.arange(1000, dtype=jnp.float32)[:, None] * value + jnp.ones((1, 1000), jnp.float32))
-        return value + jnp.sum(jnp.sin(square @ square)), grads, final
+        return value + 1e-12 * jnp.sum(jnp.sin(square @ square)), grads, final
 
     report = gradients.compare(problem, *args, {"bptt": gradients.bptt, "busy": busy})
     bptt, busy_cost = (measured.cost for measured in report.algorithms.values())
@@ -290,3 +290,20 @@ def test_errors_of_the_problem():
         gradients.compare(problem, params, state, xs[:6], ys, algorithms)
     with pytest.raises(TypeError, match=r"compare measures time .* cannot run inside jax\.jit"):
         jax.jit(lambda params: gradients.compare(problem, params, state, xs, ys, algorithms).norm)(params)
+
+
+def test_a_value_that_is_not_the_loss_and_a_gradient_of_zero():
+    problem, (params, *args) = make_problem("rnn", jnp.float32)
+
+    def halved(problem, *args):
+        value, grads, state = gradients.bptt(problem, *args)
+        return value / 2, grads, state
+
+    with pytest.raises(
+        ValueError, match=r"algorithms\['halved'\] returned the value .*, expected the loss .*, as bptt"
+    ):
+        gradients.compare(problem, params, *args, {"halved": halved})
+    nothing = problem._replace(loss=lambda params, h, y: 0 * jnp.sum(params["out"]))
+    report = str(gradients.compare(nothing, params, *args, {"rtrl": gradients.rtrl}))
+    assert "The exact gradient is 0: there is nothing to compare with." in report
+    assert gradients.flow(nothing, params, *args).sentence().startswith("neither: the gradient is 0 at every state")

@@ -81,6 +81,40 @@ def test_derivatives_that_are_not_of_the_function_itself(step, name):
     assert_close(EXACT[name](problem, *data()), gradients.bptt(problem, *data()), 1e-12)
 
 
+@pytest.mark.parametrize("step", [centred_step, mixed_step, rounded_step])
+def test_uoro_is_unbiased_and_the_flow_is_right_through_them(step):
+    problem = gradients.Problem(step, loss)
+    w, h, xs, ys = data()
+    exact = gradients.bptt(problem, w, h, xs, ys)
+    keys = jax.random.split(jax.random.key(0), 4000)
+    draws = jax.vmap(lambda key: gradients.uoro(problem, w, h, xs, ys, key=key).grads)(keys)
+    error = np.std(draws, axis=0) / np.sqrt(len(keys))
+    assert np.all(np.abs(np.mean(draws, axis=0) - exact.grads) < 4.5 * error)
+    flow = gradients.flow(problem, w, h, xs, ys)
+    expected = jnp.linalg.norm(gradients.state_gradients(problem, w, h, xs, ys), axis=1)
+    np.testing.assert_allclose(flow.total, expected, rtol=1e-12)
+    states = [h]
+    for x in xs[:-1]:
+        states.append(step(w, states[-1], x))
+    jacobians = [jax.jacrev(step, argnums=1)(w, state, x) for state, x in zip(states, xs, strict=True)]
+    np.testing.assert_allclose(flow.bound, max(np.linalg.norm(j, 2) for j in jacobians), rtol=1e-10)
+
+
+def test_uoro_can_be_differentiated_where_nothing_has_influence_yet():
+    """At the first step the influence is 0, where a norm has no derivative."""
+    problem = gradients.Problem(jr.rnn, loss)
+    params, (_, h, xs, ys) = jr.rnn.init(jax.random.key(0), 4, 4, dtype=jnp.float64), data()
+
+    def squares(params):
+        grads = gradients.uoro(problem, params, h, xs, ys, key=jax.random.key(1)).grads
+        return sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(grads))
+
+    found, direction = jax.grad(squares)(params), random_like(params)
+    slope = sum(jnp.vdot(a, b) for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(direction), strict=True))
+    ends = [squares(jax.tree.map(lambda a, d, s=s: a + s * d, params, direction)) for s in (1e-6, -1e-6)]
+    np.testing.assert_allclose(slope, (ends[0] - ends[1]) / 2e-6, rtol=1e-6)
+
+
 @jax.custom_vjp
 def own_tanh(a):
     return jnp.tanh(a)

@@ -15,7 +15,7 @@ from ..._core.checks import check_arrays, check_key, dtype_of, shown
 from ..._core.compat import is_concrete
 from .._learner import Gradient
 from .._leaves import at, split, steps_of
-from .._problem import Problem, check_arguments, check_parts, check_problem
+from .._problem import Problem, check_arguments, check_parts, check_problem, starting_state
 from .bptt import total_loss
 
 _REAL = (jnp.floating, jnp.integer)
@@ -92,10 +92,15 @@ def with_cuts(
 
         μ_t = ∂l_t/∂s_t / p_t + μ_{t+1} ∂s_{t+1}/∂s_t [kept]        dL/dθ = Σ_t ∂l_t/∂θ + p_t μ_t ∂s_t/∂θ
     """
-    check_parts(problem, params, state, at(xs, 0))
+    check_parts(problem, params, starting_state(problem, params, state), at(xs, 0))
     products = _products(kept, weights)
     before = jnp.concatenate([jnp.ones(1, bool), kept])  # whether λ passes on to the step before
-    total = functools.partial(total_loss, _weighted(problem), state=state, xs=(xs, before, products), ys=(ys, products))
+
+    def total(params: Params) -> tuple[Array, State]:
+        start = starting_state(problem, params, state)
+        start = _reals(lambda a: _scaled_on_the_way_back(a, products[0]), start)
+        return total_loss(_weighted(problem), params, start, (xs, before, products), (ys, products))
+
     (value, final), grads = jax.value_and_grad(total, has_aux=True)(params)
     return Gradient(value, grads, final)
 
@@ -115,9 +120,8 @@ def _products(kept: Array, weights: Array) -> Array:
 @functools.lru_cache
 def _weighted(problem: Problem) -> Problem:
     """The problem whose cotangents are weighted on their way back, and cut."""
-    return problem._replace(
-        step=functools.partial(_weighted_step, problem), loss=functools.partial(_weighted_loss, problem)
-    )
+    step, loss = functools.partial(_weighted_step, problem), functools.partial(_weighted_loss, problem)
+    return problem._replace(step=step, loss=loss, initial_state=None)
 
 
 def _weighted_step(problem: Problem, selected: Params, state: State, inputs: tuple[Any, Array, Array]) -> State:

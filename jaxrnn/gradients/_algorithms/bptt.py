@@ -16,7 +16,14 @@ from ..._scan.unroll import unroll
 from .._learner import Gradient
 from .._leaves import at, split, steps_of
 from .._local import with_recurrent
-from .._problem import Problem, check_arguments, check_parts, check_problem, checked_loss
+from .._problem import (
+    Problem,
+    check_arguments,
+    check_parts,
+    check_problem,
+    checked_loss,
+    starting_state,
+)
 from .._slots import Slots
 from .._sums import add_up, zero_sums
 from .revolve import default_snapshots, schedule
@@ -41,7 +48,7 @@ def bptt(
     Args:
       problem: step, loss and select, see `Problem`.
       params: with respect to which L is differentiated.
-      state: s_0, a constant.
+      state: s_0, a constant; None if the problem has an initial state of its own, which is learnt.
       xs: (T, ...) per leaf, inputs of one sequence.
       ys: (T, ...) per leaf, what the loss sees beside the state; None if it sees nothing.
       memory: "full", the default, keeps all T steps. "sqrt" keeps √T states and runs every step once more, √T at a
@@ -94,9 +101,10 @@ def _kept_states(memory: Any, snapshots: Any, steps: int) -> Memory | int:
 @jax.named_scope("jaxrnn.gradients.bptt")
 def _bptt(problem: Problem, memory: Memory | int, params: Params, state: State, xs: Any, ys: Any) -> Gradient:
     """At module level, so that an eager call traces once."""
-    check_parts(problem, params, state, at(xs, 0))
+    start = starting_state(problem, params, state)
+    check_parts(problem, params, start, at(xs, 0))
     if isinstance(memory, int):
-        return _revolve(problem, memory, params, state, xs, ys)
+        return _revolve(problem, memory, params, start, xs, ys)
     total = functools.partial(total_loss, problem, state=state, xs=xs, ys=ys, sqrt=memory == "sqrt")
     (value, final), grads = jax.value_and_grad(total, has_aux=True)(params)
     return Gradient(value, grads, final)
@@ -106,8 +114,7 @@ def total_loss(
     problem: Problem, params: Params, state: State, xs: Any, ys: Any, *, sqrt: bool = False
 ) -> tuple[Array, State]:
     """L, to be differentiated by JAX, and the last state."""
-    run = functools.partial(_losses, problem)
-
+    state, run = starting_state(problem, params, state), functools.partial(_losses, problem)
     if sqrt:
         final, losses = run_segments(run, params, state, (xs, ys), square_root(steps_of(xs, ys)), reverse=False)
     else:
@@ -181,6 +188,6 @@ def _revolve(problem: Problem, snapshots: int, params: Params, state: State, xs:
     cotangent = jax.tree.map(jnp.zeros_like, split(state)[0])
     start = (Slots.filled(state, snapshots), state, cotangent, zero_sums((jnp.zeros_like(value), params, weights)))
     rows = tuple(jnp.asarray(column) for column in (plan.load, plan.position, plan.begin, plan.end))
-    (_, final, _, sums), _ = lax.scan(backward, start, rows)
+    (_, final, initial, sums), _ = lax.scan(backward, start, rows)
     total, direct, recurrent = narrowed(sums, (value, params, weights))
-    return Gradient(total, with_recurrent(problem, params, direct, recurrent), final)
+    return Gradient(total, with_recurrent(problem, params, direct, recurrent, initial), final)

@@ -1,7 +1,7 @@
 """Truncated back-propagation through time, on a ring of the last steps."""
 
 import functools
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -85,8 +85,29 @@ def _learner(problem: Problem, k1: int, k2: int) -> Learner:
         functools.partial(checked_init, problem, functools.partial(_init, k2)),
         functools.partial(checked_update, functools.partial(_update, problem, k1, k2), TBPTTCarry),
         functools.partial(_rest, problem),
-        functools.partial(_learner, batch_problem(problem), k1, k2),
+        functools.partial(_of_batch, problem, k1, k2),
     )
+
+
+def _of_batch(problem: Problem, k1: int, k2: int) -> Learner:
+    """Of streams that have one ring, and one clock."""
+
+    def of(batch: Any) -> Learner:
+        return _learner(batch_problem(problem, jax.tree.leaves(batch)[0].shape[0]), k1, k2)
+
+    def init(params: Params, state: State, x: Any, key: Array | None = None) -> TBPTTCarry:
+        return of((state, x)).init(params, state, x, key)
+
+    def update(params: Params, carry: TBPTTCarry, x: Any, y: Any) -> tuple[TBPTTCarry, Array, Params]:
+        return of(carry.state).update(params, carry, x, y)
+
+    def rest(params: Params, carry: TBPTTCarry) -> Params:
+        return _rest(batch_problem(problem, jax.tree.leaves(carry.state)[0].shape[0]), params, carry)
+
+    return Learner(init, update, rest)
+
+
+_Cotangents: TypeAlias = tuple[list[Array], list[Array], list[Array]]  # of a state, of s_0, and the sums of weights
 
 
 class TBPTTCarry(NamedTuple):
@@ -94,7 +115,7 @@ class TBPTTCarry(NamedTuple):
 
     state: State
     slot: Array  # the entry that the next step goes into
-    filled: Array  # entries in use
+    filled: Array  # entries in use, k2 + 1 when the first step is no longer among them
     since: Array  # steps since the last propagation
     states: Slots  # k2, before each step
     xs: Slots
@@ -129,7 +150,7 @@ def _update(
     carry = TBPTTCarry(
         new_state,
         (carry.slot + 1) % k2,
-        jnp.minimum(carry.filled + 1, k2),
+        jnp.minimum(carry.filled + 1, k2 + 1),
         jnp.where(is_time, 0, carry.since + 1),
         carry.states.put(carry.slot, carry.state),
         carry.xs.put(carry.slot, x),
@@ -138,23 +159,28 @@ def _update(
     recurrent = lax.cond(
         is_time,
         lambda: _propagate(problem, params, carry, k1),
-        lambda: [jnp.zeros_like(weight) for weight in weights],
+        lambda: jax.tree.map(jnp.zeros_like, (weights, reals)),
     )
-    return carry, value, with_recurrent(problem, params, direct, recurrent)
+    return carry, value, with_recurrent(problem, params, direct, *recurrent)
 
 
 def _rest(problem: Problem, params: Params, carry: TBPTTCarry) -> Params:
     """The gradient of the losses since the last propagation."""
     zeros = jax.tree.map(jnp.zeros_like, params)
-    return with_recurrent(problem, params, zeros, _propagate(problem, params, carry, carry.since))
+    return with_recurrent(problem, params, zeros, *_propagate(problem, params, carry, carry.since))
 
 
-def _propagate(problem: Problem, params: Params, carry: TBPTTCarry, since: ArrayLike) -> list[Array]:
-    """Σ λ_t ∂s_t/∂θ over the ring, from the newest step to the oldest, of the losses of the last `since` steps."""
+def _propagate(
+    problem: Problem, params: Params, carry: TBPTTCarry, since: ArrayLike
+) -> tuple[list[Array], list[Array]]:
+    """Σ λ_t ∂s_t/∂θ over the ring, from the newest step to the oldest, of the losses of the last `since` steps.
+
+    And λ_0, 0 where the first step is no longer in the ring.
+    """
     k2 = len(carry.states)
 
-    def back(inner: tuple[list[Array], list[Array]], age: Array) -> tuple[tuple[list[Array], list[Array]], None]:
-        cotangent, sums = inner
+    def back(inner: _Cotangents, age: Array) -> tuple[_Cotangents, None]:
+        cotangent, initial, sums = inner
         state, x, direct = (ring[(carry.slot - 1 - age) % k2] for ring in (carry.states, carry.xs, carry.cotangents))
         cotangent = [jnp.where(age < since, a + b, a) for a, b in zip(cotangent, direct, strict=True)]
         # What is left of the ring before it has filled up holds the first state: nothing may come back from there.
@@ -162,9 +188,11 @@ def _propagate(problem: Problem, params: Params, carry: TBPTTCarry, since: Array
         function, weights, reals = local_step(problem, params, state, x)
         _, pull, _ = jax.vjp(function, weights, reals, has_aux=True)
         more, cotangent = pull(cotangent)
-        return (cotangent, add_up(sums, more)), None
+        is_first = (age == carry.filled - 1) & (carry.filled <= k2)
+        initial = [jnp.where(is_first, a, b) for a, b in zip(cotangent, initial, strict=True)]
+        return (cotangent, initial, add_up(sums, more)), None
 
     weights = split(problem.select(params))[0]
-    start = jax.tree.map(jnp.zeros_like, split(carry.state)[0]), zero_sums(weights)
-    (_, sums), _ = lax.scan(back, start, jnp.arange(k2, dtype=jnp.int32))
-    return narrowed(sums, weights)
+    zeros = jax.tree.map(jnp.zeros_like, split(carry.state)[0])
+    (_, initial, sums), _ = lax.scan(back, (zeros, zeros, zero_sums(weights)), jnp.arange(k2, dtype=jnp.int32))
+    return narrowed(sums, weights), initial

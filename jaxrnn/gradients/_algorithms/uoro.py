@@ -9,9 +9,10 @@ from jax import Array
 
 from ..._core.cell import Params, State
 from ..._core.checks import check_int
+from .._keys import as_numbers, next_key
 from .._learner import Gradient, Learner, checked_init, checked_update, sequence_gradient
 from .._leaves import ravel, unravel, wide_dtype
-from .._local import local_step, loss_gradient, real_shapes, with_recurrent
+from .._local import local_step, loss_gradient, push_of, real_shapes, traced_shapes, with_recurrent
 from .._norms import norm
 from .._problem import Problem, check_problem
 
@@ -85,40 +86,47 @@ class UOROCarry(NamedTuple):
     """The state, and for each sample two vectors whose outer product has the influence matrix as its mean."""
 
     state: State
-    key: Array
+    key: Array  # (2,) numbers
     left: Array  # (samples, n)
     right: Array  # (samples, P)
 
 
 def _init(problem: Problem, samples: int, params: Params, state: State, x: Any, key: Array | None = None) -> UOROCarry:
-    """No influence yet."""
+    """No influence yet, but of an initial state that is learnt on itself: I = E ν ⊗ ν."""
     del x
     if key is None:
         raise ValueError("uoro draws random signs: it needs a key, as from jax.random.key(0), got None")
     reals, weights = real_shapes(problem, params, state)
     dtype = wide_dtype([*reals, *weights])
     left, right = (jnp.zeros((samples, sum(a.size for a in leaves)), dtype) for leaves in (reals, weights))
-    return UOROCarry(state, key, left, right)
+    numbers = as_numbers(key)
+    if problem.initial_state is not None:
+        numbers, now = next_key(numbers)
+        left = jax.random.rademacher(now, left.shape, dtype)
+        right = jnp.concatenate([right, left], axis=1)
+    return UOROCarry(state, numbers, left, right)
 
 
 @jax.named_scope("jaxrnn.gradients.uoro")
 def _update(problem: Problem, params: Params, carry: UOROCarry, x: Any, y: Any) -> tuple[UOROCarry, Array, Params]:
     """One step: both vectors go on, and new random signs join them."""
-    key, now = jax.random.split(carry.key)
+    numbers, now = next_key(carry.key)
     dtype = carry.left.dtype
     signs = jax.random.rademacher(now, carry.left.shape, dtype)
     function, weights, reals = local_step(problem, params, carry.state, x)
-    (_, pull, new_state) = jax.vjp(function, weights, reals, has_aux=True)
+    _, pull, new_state = jax.vjp(function, weights, reals, has_aux=True)
+    push = push_of(lambda cotangent: pull(cotangent)[1], reals)
 
     def advance(left: Array, right: Array, signs: Array) -> tuple[Array, Array]:
-        _, pushed = jax.jvp(lambda reals: function(weights, reals)[0], (reals,), (unravel(left, reals),))
-        return _joined(ravel(pushed, dtype), right, signs, ravel(pull(unravel(signs, reals))[0], dtype))
+        pushed, immediate = push(unravel(left, reals)), ravel(pull(unravel(signs, reals))[0], dtype)
+        return _joined(ravel(pushed, dtype), right, signs, jnp.pad(immediate, (0, right.size - immediate.size)))
 
     left, right = jax.vmap(advance)(carry.left, carry.right, signs)
     value, direct, cotangent = loss_gradient(problem, params, new_state, y)
-    recurrent = (left @ ravel(cotangent, dtype)) @ right / len(left)
-    grads = with_recurrent(problem, params, direct, unravel(recurrent, weights))
-    return UOROCarry(new_state, key, left, right), value, grads
+    recurrent = _weighted(_weighted(ravel(cotangent, dtype), left.T), right) / len(left)
+    parts = unravel(recurrent, traced_shapes(problem, reals, weights))
+    grads = with_recurrent(problem, params, direct, parts[: len(weights)], parts[len(weights) :])
+    return UOROCarry(new_state, numbers, left, right), value, grads
 
 
 def _joined(pushed: Array, right: Array, signs: Array, immediate: Array) -> tuple[Array, Array]:
@@ -126,6 +134,11 @@ def _joined(pushed: Array, right: Array, signs: Array, immediate: Array) -> tupl
     rho0 = _ratio(right, pushed)
     rho1 = _ratio(immediate, signs)
     return rho0 * pushed + rho1 * signs, right / rho0 + immediate / rho1
+
+
+def _weighted(weights: Array, rows: Array) -> Array:
+    """weights @ rows, where a weight of 0 has no part in it, also of a row that has overflowed."""
+    return weights @ jnp.where(weights[:, None] == 0, 0, rows)
 
 
 def _ratio(a: Array, b: Array) -> Array:

@@ -17,12 +17,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sp
-from jax import Array
+from jax import Array, lax
 
 from ...._core.cell import Cell, Params, State
 from ..._learner import Learner, checked_init, checked_update
 from ..._leaves import ravel, unravel, wide_dtype
-from ..._local import local_step, loss_gradient, real_shapes, with_recurrent
+from ..._local import local_step, loss_gradient, real_shapes, traced_shapes, with_recurrent
 from ..._problem import Problem
 from .dependence import Pattern
 from .pattern import SparsityPattern, hashable, structure_of, warn_of_density
@@ -66,6 +66,7 @@ class Layout(NamedTuple):
     size: int  # of that vector
     seeds: np.ndarray  # (C, n): which rows of I each of C vector-Jacobian products adds up
     targets: np.ndarray  # (C, P): where in the vector its entries belong; `size` if nowhere
+    identity: np.ndarray  # where in the vector a learnt initial state's influence on itself is, 1 before the first step
     sources: np.ndarray | None  # (size,): which of the C P entries belongs there, C P if none; where most have one
     gather: np.ndarray  # (P,): where a parameter is among all blocks' columns; their number if nowhere
 
@@ -80,15 +81,16 @@ class InfluenceCarry(NamedTuple):
 def _init(
     problem: Problem, kept: Kept | None, budget: int, params: Params, state: State, x: Any, key: Array | None = None
 ) -> InfluenceCarry:
-    """No influence yet; kept=None is all of it."""
+    """J_0, which is 0 but for a learnt initial state; kept=None is all of J."""
     del key
     reals, weights = real_shapes(problem, params, state)
     dtype = wide_dtype([*reals, *weights])
     if kept is None:
-        _check_budget("rtrl", sum(a.size for a in reals) * sum(a.size for a in weights), dtype, budget)
+        columns = sum(a.size for a in traced_shapes(problem, reals, weights))
+        _check_budget("rtrl", sum(a.size for a in reals) * columns, dtype, budget)
     layout = layout_of(problem, kept, params, state, x)
     _check_budget("snap", layout.size, dtype, budget)
-    return InfluenceCarry(state, jnp.zeros(layout.size, dtype))
+    return InfluenceCarry(state, jnp.zeros(layout.size, dtype).at[layout.identity].set(1))
 
 
 def _update(
@@ -111,31 +113,50 @@ def _update(
 
     value, direct, cotangent = loss_gradient(problem, params, new_state, y)
     recurrent = _contract(layout, jnp.pad(ravel(cotangent, dtype), nowhere), influence)
-    grads = with_recurrent(problem, params, direct, unravel(recurrent, weights))
+    parts = unravel(recurrent, traced_shapes(problem, reals, weights))
+    grads = with_recurrent(problem, params, direct, parts[: len(weights)], parts[len(weights) :])
     return InfluenceCarry(new_state, influence), value, grads
 
 
 def _advance(layout: Layout, onward: Array, immediate: Array, influence: Array) -> Array:
-    """D J + I."""
+    """D J + I; where D is 0, as at the beginning of an episode, nothing of J goes on, overflowed or not."""
     if not layout.blocks:  # the step has no parameters
         return influence
-    parts = [
-        jnp.einsum("gkl,glm->gkm", onward[rows[:, :, None], rows[:, None, :]], block).ravel()
-        for (rows, _), block in zip(layout.blocks, _split(layout, influence), strict=True)
+    blocks = _split(layout, influence)
+    pairs = [
+        (onward[rows[:, :, None], rows[:, None, :]], block)
+        for (rows, _), block in zip(layout.blocks, blocks, strict=True)
     ]
+    carried = lax.cond(
+        jnp.any(onward != 0),
+        lambda: jnp.concatenate([jnp.einsum("gkl,glm->gkm", *pair).ravel() for pair in pairs]),
+        lambda: jnp.zeros_like(influence),
+    )
     if layout.sources is None:
-        return jnp.concatenate(parts).at[jnp.asarray(layout.targets)].add(immediate, mode="drop")
-    padded = jnp.concatenate([immediate.ravel(), jnp.zeros(1, immediate.dtype)])
-    return jnp.concatenate(parts) + padded[layout.sources]
+        return carried.at[jnp.asarray(layout.targets)].add(immediate, mode="drop")
+    return carried + jnp.append(immediate.ravel(), 0)[layout.sources]
 
 
 def _contract(layout: Layout, cotangent: Array, influence: Array) -> Array:
-    """(∂l/∂s) J, a number for each parameter."""
-    parts = [
-        jnp.einsum("gk,gkm->gm", cotangent[rows], block).ravel()
-        for (rows, _), block in zip(layout.blocks, _split(layout, influence), strict=True)
-    ]
-    return jnp.concatenate([*parts, jnp.zeros(1, influence.dtype)])[layout.gather]
+    """(∂l/∂s) J, a number for each parameter.
+
+    A cotangent of 0 has no part in it, also where the influence has overflowed and 0 times it is NaN. That is looked
+    after where it has happened, as it takes one more pass over the matrix.
+    """
+    blocks = _split(layout, influence)
+    pairs = [(cotangent[rows], block) for (rows, _), block in zip(layout.blocks, blocks, strict=True)]
+    plain = _products(pairs, influence.dtype)
+    found = lax.cond(
+        jnp.all(jnp.isfinite(plain)),
+        lambda: plain,
+        lambda: _products([(c, jnp.where(c[:, :, None] == 0, 0, block)) for c, block in pairs], influence.dtype),
+    )
+    return jnp.append(found, 0)[layout.gather]
+
+
+def _products(pairs: list[tuple[Array, Array]], dtype: Any) -> Array:
+    """The vectors (G, K) times their blocks (G, K, M), one after the other."""
+    return jnp.concatenate([jnp.zeros(0, dtype), *(jnp.einsum("gk,gkm->gm", *pair).ravel() for pair in pairs)])
 
 
 def _split(layout: Layout, influence: Array) -> list[Array]:
@@ -181,7 +202,12 @@ def _layout(problem: Problem, kept: Kept | None, leaves: tuple[Any, ...], struct
         given, onward = map(sp.csc_array, (kept.pattern.params, kept.pattern.state))
         reached = _reached(given, onward, kept.order)
         immediate = given if found.without_rule else immediate
-    return _arranged(affine_by_unit(problem, *structure.unflatten(leaves)), immediate, reached)
+    initial = 0 if problem.initial_state is None else n
+    if kept is not None and initial:
+        of_itself = _reached(sp.eye_array(n, dtype=bool, format="csc"), onward, kept.order)
+        reached = sp.csc_array(sp.hstack([reached, of_itself], format="csc", dtype=bool))
+    cell = affine_by_unit(problem, *structure.unflatten(leaves))
+    return _arranged(cell, immediate, reached, initial)
 
 
 def _check_pattern(pattern: SparsityPattern, n: int, parameters: int) -> None:
@@ -203,20 +229,24 @@ def _reached(immediate: Pattern, onward: Pattern, order: int) -> Pattern:
     return reached
 
 
-def _arranged(cell: Cell | None, immediate: Pattern, kept: Pattern | None) -> Layout:
-    """The layout for the pattern of I, (n, P), and for that of what is kept of J, None for all of it."""
+def _arranged(cell: Cell | None, immediate: Pattern, kept: Pattern | None, initial: int) -> Layout:
+    """The layout for the pattern of I, (n, P), and for that of what is kept of J, None for all of it.
+
+    After the parameters J has a column for each of `initial` numbers of an initial state that is learnt, I has none.
+    """
     n, parameters = immediate.shape
+    columns_of_j = parameters + initial
     alike = _columns_alike(immediate)
     if kept is None:
-        groups = [(np.arange(n), np.arange(parameters))]
+        groups = [(np.arange(n), np.arange(columns_of_j))]
     else:
         groups = alike if kept is immediate else _columns_alike(kept)
-    groups = sorted(_of_few_sizes(groups, n, parameters), key=_size)
+    groups = sorted(_of_few_sizes(groups, n, columns_of_j), key=_size)
     # Of each parameter, and of one for padding: its block, where its first row is stored, how far apart its rows are.
-    block_of, first, stride = (np.zeros(parameters + 1, int) for _ in range(3))
+    block_of, first, stride = (np.zeros(columns_of_j + 1, int) for _ in range(3))
     rank = np.zeros((len(groups), n + 1), int)  # of a row in a block
     size, gathered = 0, 0
-    gather = np.full(parameters + 1, sum(len(columns) for _, columns in groups))
+    gather = np.full(columns_of_j + 1, sum(len(columns) for _, columns in groups))
     for index, (rows, columns) in enumerate(groups):
         rank[index, rows] = np.arange(len(rows))
         block_of[columns], stride[columns] = index, len(columns)
@@ -227,12 +257,19 @@ def _arranged(cell: Cell | None, immediate: Pattern, kept: Pattern | None) -> La
     blocks = tuple(Blocks(*map(np.stack, zip(*alike, strict=True))) for alike in equal)
     colours = _colours(immediate, alike)
     seeds = colours == np.arange(colours.max(initial=0) + 1)[:, None]
-    row, column = (immediate if kept is None or kept is immediate else immediate.multiply(kept)).tocoo().coords
+    row, column = (
+        (immediate if kept is None or kept is immediate else immediate.multiply(kept[:, :parameters])).tocoo().coords
+    )
+
+    def place(row: np.ndarray, column: np.ndarray) -> np.ndarray:
+        return first[column] + rank[block_of[column], row] * stride[column]
+
     targets = np.full((len(seeds), parameters), size)
-    targets[colours[row], column] = first[column] + rank[block_of[column], row] * stride[column]
+    targets[colours[row], column] = place(row, column)
+    identity = place(np.arange(initial), parameters + np.arange(initial)).astype(np.int32)
     padded = any(np.any(block.rows == n) for block in blocks)
     sources, targets, gather = _sources(targets, size), targets.astype(np.int32), gather[:-1].astype(np.int32)
-    return Layout(cell, blocks, padded, size, seeds, targets, sources, gather)
+    return Layout(cell, blocks, padded, size, seeds, targets, identity, sources, gather)
 
 
 def _size(group: tuple[np.ndarray, np.ndarray]) -> tuple[int, int]:

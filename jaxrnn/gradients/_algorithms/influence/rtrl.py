@@ -19,6 +19,10 @@ def rtrl(problem: Problem, params: Params, state: State, xs: Any, ys: Any, *, bu
     layer's units, come out of one vector-Jacobian product together and are added in place. An LSTM with 64 inputs and
     units takes 33 MB so, and 65 MB with a dense ∂s_t/∂θ; with 128, 261 and 646 MB, 183 and 314 ms a step on two cores.
 
+    What overflows in J meets the losses that see it, and no others: where a loss does not depend on a number of the
+    state, its row of J has no part in the gradient, and where ∂s_t/∂s_{t-1} is 0, as at the beginning of an episode, J
+    begins anew.
+
     Args:
       problem, params, state, xs, ys: see `bptt`.
       budget: bytes that J may take; if it would take more, an error comes before anything is allocated.
