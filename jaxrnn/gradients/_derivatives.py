@@ -7,9 +7,10 @@ import jax
 from jax import Array
 
 from .._core.cell import Params, State
+from .._core.checks import check_arrays
 from ._leaves import split
 from ._local import loss_gradient
-from ._problem import Problem, check_problem, checked_step
+from ._problem import Problem, check_differentiable, check_parts, check_problem, checked_step
 
 
 def reals(state: State) -> list[Array]:
@@ -17,11 +18,15 @@ def reals(state: State) -> list[Array]:
 
     A real leaf is one of them, a complex one two, its real and its imaginary part; integers, bools and keys are none.
 
+    Raises:
+      TypeError: a leaf of state is no array.
+
     >>> import jax.numpy as jnp
     >>> from jaxrnn import gradients
     >>> [a.shape for a in gradients.reals({"h": jnp.zeros(3), "time": 0, "z": jnp.zeros(2, complex)})]
     [(3,), (2,), (2,)]
     """
+    check_arrays("state", state)
     return split(state)[0]
 
 
@@ -57,7 +62,7 @@ def step_derivatives(problem: Problem, params: Params, state: State, x: Any) -> 
 
     Raises:
       ValueError: the state that the step returns is not like the one it was given.
-      TypeError: problem is no Problem.
+      TypeError: problem is no Problem, params, state or x have a leaf that is no array.
 
     >>> import jax.numpy as jnp
     >>> from jaxrnn import gradients
@@ -68,6 +73,7 @@ def step_derivatives(problem: Problem, params: Params, state: State, x: Any) -> 
     (7.0, 32.0, 2.0, 3.0)
     """
     check_problem(problem)
+    check_parts(problem, params, state, x)
     inputs, rebuild = split(state)
 
     def function(params: Params, inputs: list[Array]) -> tuple[list[Array], State]:
@@ -109,7 +115,7 @@ def loss_derivatives(problem: Problem, params: Params, state: State, y: Any) -> 
 
     Raises:
       ValueError: the loss is not one real number.
-      TypeError: problem is no Problem.
+      TypeError: problem is no Problem, params, state or y have a leaf that is no array.
 
     >>> from jaxrnn import gradients
     >>> problem = gradients.Problem(lambda w, h, x: w * h + x, loss=lambda w, h, y: y * h**2)
@@ -118,4 +124,7 @@ def loss_derivatives(problem: Problem, params: Params, state: State, y: Any) -> 
     (2.0, 0.0, 2.0)
     """
     check_problem(problem)
+    for name, tree in (("params", params), ("state", state), ("y", y)):
+        check_arrays(name, tree)
+    check_differentiable(params, state)
     return LossDerivatives(*loss_gradient(problem, params, state, y))

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from .._core.cell import Params, State
-from .._core.checks import check_arrays, check_optional_key, describe
+from .._core.checks import check_arrays, check_optional_key, check_static, describe
 from .._core.numerics import narrowed
 from ._leaves import at
 from ._problem import Problem, check_arguments, check_parts, starting_state
@@ -46,7 +46,34 @@ class Learner(NamedTuple):
 def sequence_gradient(
     learner: Learner, params: Params, state: State, xs: Any, ys: Any, key: Array | None = None
 ) -> Gradient:
-    """The sum of what the learner gives over a sequence, for parameters that stay as they are."""
+    """The sum of what a learner gives over a sequence, for parameters that stay as they are.
+
+        grads = Σ_t update's grads + rest
+
+    Args:
+      learner: from `jaxrnn.gradients.online`, or your own; static, so that a new one for each call retraces.
+      params, state, xs, ys: see `bptt`.
+      key: for the learner's `init`, if it draws numbers.
+
+    Returns:
+      `Gradient`: L, its gradient and the last state.
+
+    Raises:
+      ValueError: xs and ys differ in T; what the learner raises.
+      TypeError: learner is no Learner of hashable functions, key is no key, a leaf that is no array.
+
+    >>> import jax, jax.numpy as jnp, jaxrnn as jr
+    >>> from jaxrnn import gradients
+    >>> problem = gradients.Problem(jr.rnn, loss=lambda params, h, y: jnp.sum(h**2))
+    >>> args = jr.rnn.init(jax.random.key(0), 3, 8), jnp.zeros(8), jnp.ones((5, 3)), None
+    >>> value, grads, state = gradients.sequence_gradient(gradients.online.rtrl(problem), *args)
+    >>> bool(jnp.allclose(grads.bias_hh, gradients.bptt(problem, *args).grads.bias_hh, atol=1e-6))
+    True
+    """
+    if not isinstance(learner, Learner):
+        raise TypeError(f"learner must be a jaxrnn.gradients.Learner, got {type(learner).__name__}")
+    check_static("learner.init", learner.init, "params, state, x, key", "carry")
+    check_static("learner.update", learner.update, "params, carry, x, y", "(carry, value, grads)")
     check_arguments(params, state, xs, ys)
     check_optional_key("key", key)
     return _sequence_gradient(learner, params, state, xs, ys, key)

@@ -107,6 +107,8 @@ def check_arguments(params: Params, state: State, xs: Any, ys: Any) -> int:
 
 def starting_state(problem: Problem, params: Params, state: State) -> State:
     """s_0: the given one, or the problem's."""
+    check_arrays("params", params)
+    check_arrays("state", state)
     if problem.initial_state is None:
         if state is None:
             raise TypeError("state must be s_0, or problem.initial_state a function of params that gives it, got None")

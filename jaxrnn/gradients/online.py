@@ -5,9 +5,9 @@
     carry, value, grads = learner.update(params, carry, x, y)          # one step; params may change from step to step
 
 `update` is made for `jax.lax.scan`. Over a whole sequence with fixed parameters its gradients add up to what the
-function of the same name in `jaxrnn.gradients` gives, which is a scan over it (`tbptt`'s with `learner.rest` at the
-end); equations, costs and sources stand there. Equal arguments give the same learner object, so that a second call
-does not retrace.
+function of the same name in `jaxrnn.gradients` gives, which is a scan over it (`tbptt`'s and `dni`'s with
+`learner.rest` at the end); equations, costs and sources stand there. Equal arguments, of arrays the same ones, give the
+same learner object, so that a second call does not retrace.
 
 >>> import jax, jax.numpy as jnp, optax, jaxrnn as jr
 >>> from jaxrnn import gradients
@@ -38,13 +38,18 @@ from jax import Array
 
 from .._core.cell import Params, State
 from .._core.checks import check_arrays, check_optional_key
+from ._algorithms.dni import dni_learner as dni
+from ._algorithms.eprop import eprop_learner as eprop
 from ._algorithms.influence.rtrl import rtrl_learner as rtrl
 from ._algorithms.influence.snap import snap_learner as snap
+from ._algorithms.kf_rtrl import kf_rtrl_learner as kf_rtrl
+from ._algorithms.ok import ok_learner as ok
+from ._algorithms.rflo import rflo_learner as rflo
 from ._algorithms.tbptt import tbptt_learner as tbptt
 from ._algorithms.uoro import uoro_learner as uoro
 from ._learner import Learner as Learner
 
-__all__ = ["Learner", "batched", "rtrl", "snap", "tbptt", "uoro"]
+__all__ = ["Learner", "batched", "dni", "eprop", "kf_rtrl", "ok", "rflo", "rtrl", "snap", "tbptt", "uoro"]
 
 
 def batched(learner: Learner) -> Learner:

@@ -25,6 +25,7 @@ TEXTS = {*VALUES} - {"--", "\udcff"}
 ACCEPTED = {
     "a choice": set(),
     "a switch": set(),
+    "string": {"1", "+1"},  # of 1, 2, 4 or 8 symbols
     "positive": WHOLE,
     "natural": WHOLE | {"0", "-0"},
     "layers": WHOLE,  # at most 100
@@ -107,6 +108,11 @@ FLAGS = {
         **{"--hidden": "positive", "--sparsity": "fraction", "--longest": "positive", "--batch": "positive"},
         **{"--updates": "positive", "--trained": "positive", "--seed": "seed", **OUTPUT},
     },
+    "gradients variance": {
+        **{"--cell": "a choice", "--hidden": "positive", "--longest": "string", "--trained": "positive"},
+        **{"--draws": "positive", "--seed": "seed", **OUTPUT},
+    },
+    "gradients costs": {"--cell": "a choice", "--sizes": "positive", "--steps": "positive", **OUTPUT},
     "speed": {
         **{"--sections": "a choice", "--cells": "a choice", "--peers": "a choice", "--device": "a choice"},
         **{"--dtype": "a choice", "--quick": "a switch", "--seconds": "positive", "--compare": "path", **OUTPUT},

@@ -39,6 +39,8 @@ TOO_LARGE = {
     "gradients compare": [("--hidden", "100000"), ("--steps", LARGEST), ("--batch", LARGEST), ("--repeats", LARGEST)],
     "gradients balance": [("--truncations", LARGEST), ("--steps", LARGEST), ("--keys", LARGEST)],
     "gradients sparse": [("--hidden", "100000"), ("--hidden", "1000"), ("--longest", LARGEST), ("--batch", LARGEST)],
+    "gradients variance": [("--hidden", "10000"), ("--draws", LARGEST)],
+    "gradients costs": [("--sizes", "3000"), ("--steps", LARGEST)],
     "gradients longterm": [("--hidden", "1000000"), ("--lengths", LARGEST), ("--seeds", LARGEST)],
 }
 CASES = {

@@ -1,6 +1,7 @@
 """Problems to differentiate: every kind of step, with a read-out that the loss alone sees."""
 
 import operator
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,13 +15,21 @@ from ..cell_table import make, random_like
 STEPS, FEATURES, OUTPUTS = 7, 3, 2
 READ = jr.Linear(4, OUTPUTS)
 NAMES = ["rnn", "gru", "lstm", "lstm_proj", "no_bias", "stack", "nested", "bare"]
+AFFINE = ["rnn", "gru", "lstm", "lstm_proj", "no_bias"]  # those with affine parts
 
 
 def loss(params, state, target):
     """Squared error of a linear map of all that the state holds."""
+    return target["weight"] * READ_OUT(params, state, target["y"])
+
+
+def _read(params, state):
+    """All that the state holds, by a linear map."""
     leaves = [a.reshape(-1) for a in jax.tree.leaves(state) if jnp.issubdtype(a.dtype, jnp.floating)]
-    error = params["out"] @ jnp.concatenate(leaves) - target["y"]
-    return target["weight"] * jnp.sum(error**2)
+    return params["out"] @ jnp.concatenate(leaves)
+
+
+READ_OUT = gradients.OutputLoss(_read, lambda output, y: jnp.sum((output - y) ** 2))
 
 
 def bare_step(params, state, x):
@@ -54,6 +63,27 @@ def make_problem(name, dtype=jnp.float64):
         "weight": jnp.linspace(0.5, 1.5, STEPS, dtype=dtype),
     }
     return gradients.Problem(step, loss, operator.itemgetter("cell")), (params, state, xs, ys)
+
+
+class Still(NamedTuple):
+    """An optimizer by which nothing is learnt."""
+
+    def init(self, params):
+        return None
+
+    def update(self, updates, state, params):
+        return jax.tree.map(jnp.zeros_like, updates), state
+
+
+STILL = Still()
+
+
+def halved(synthesizer, vector):
+    """A guess at a gradient to come."""
+    return synthesizer * vector
+
+
+GUESS = halved, np.array(0.5)
 
 
 def reference(problem, params, state, xs, ys):

@@ -10,6 +10,7 @@ from jaxrnn.gradients import online
 
 from ..attacks import KEY, TREES, Argument, Door, accepted, attacks, refused
 from ..cell_table import make
+from .problems import STILL
 
 PARAMS = make("rnn")[1]
 STATE, XS, YS = np.zeros(4, np.float32), np.ones((5, 3), np.float32), np.ones((5, 4), np.float32)
@@ -21,6 +22,10 @@ def loss(params, h, y):
 
 PROBLEM = gradients.Problem(jr.rnn, loss)
 SNAP, UORO = online.snap(PROBLEM), online.uoro(PROBLEM)
+KF_RTRL, RFLO, DNI = online.kf_rtrl(PROBLEM), online.rflo(PROBLEM), online.dni(PROBLEM)
+IN_PARTS = PROBLEM._replace(loss=gradients.OutputLoss(lambda params, h: h, lambda output, y: jnp.sum(output**2)))
+FEEDBACK = Argument(np.ones((4, 4), np.float32), called="feedback")
+SYNTHESIZER = Argument((lambda w, s: w * s, np.float32(0)), "None", called="synthesizer")
 BATCHED = online.batched(SNAP)
 INT = Argument(3, "int")
 RANDOM, MAYBE = Argument(KEY, "key, old key"), Argument(KEY, "None, key, old key")
@@ -78,6 +83,32 @@ DOORS = {
     "rtrl": Door(gradients.rtrl, GIVEN | {"budget": Argument(2**20)}),
     "snap": Door(gradients.snap, GIVEN | {"order": INT, "budget": Argument(2**20)}),
     "uoro": Door(gradients.uoro, GIVEN | {"key": RANDOM, "samples": INT}),
+    "kf_rtrl": Door(gradients.kf_rtrl, GIVEN | {"key": RANDOM, "samples": INT}),
+    "ok": Door(gradients.ok, GIVEN | {"key": RANDOM, "rank": INT}),
+    "rflo": Door(gradients.rflo, GIVEN | {"problem": Argument(IN_PARTS), "feedback": FEEDBACK, "seed": INT}),
+    "eprop": Door(gradients.eprop, GIVEN | {"problem": Argument(IN_PARTS), "feedback": FEEDBACK, "seed": INT}),
+    "dni": Door(
+        gradients.dni,
+        GIVEN | {"k": INT, "synthesizer": SYNTHESIZER, "optimizer": Argument(STILL, "None"), "warm": INT},
+    ),
+    "hvp": Door(gradients.hvp, GIVEN | {"vector": Argument(PARAMS)}),
+    "ggn_vector_product": Door(gradients.ggn_vector_product, GIVEN | {"vector": Argument(PARAMS)}),
+    "OutputLoss": Door(
+        gradients.OutputLoss, {"read": Argument(lambda params, h: h), "loss": Argument(lambda output, y: output)}
+    ),
+    "sequence_gradient": Door(
+        gradients.sequence_gradient,
+        {"learner": Argument(SNAP), **{name: GIVEN[name] for name in ("params", "state", "xs", "ys")}, "key": MAYBE},
+    ),
+    "step_derivatives": Door(
+        gradients.step_derivatives,
+        {name: GIVEN[name] for name in ("problem", "params", "state")} | {"x": Argument(XS[0])},
+    ),
+    "loss_derivatives": Door(
+        lambda problem, y: gradients.loss_derivatives(problem, PARAMS, STATE, y),
+        {"problem": GIVEN["problem"], "y": Argument(YS[0], TREES)},
+    ),
+    "masked": Door(gradients.masked, {"problem": Argument(PROBLEM)}),
     "state_gradients": Door(gradients.state_gradients, GIVEN),
     "flow": Door(gradients.flow, GIVEN),
     "compare": Door(
@@ -103,6 +134,9 @@ DOORS = {
     "online.snap": Door(online.snap, {"problem": Argument(PROBLEM), "order": INT, "budget": BUDGET}),
     "online.uoro": Door(online.uoro, {"problem": Argument(PROBLEM), "samples": INT}),
     "online.batched": Door(online.batched, {"learner": Argument(SNAP)}),
+    **{f"kf_rtrl.{name}": door for name, door in learner(KF_RTRL, key=RANDOM).items()},
+    **{f"rflo.{name}": door for name, door in learner(RFLO).items()},
+    **{f"dni.{name}": door for name, door in learner(DNI).items()},
     **{f"snap.{name}": door for name, door in learner(SNAP).items()},
     **{f"uoro.{name}": door for name, door in learner(UORO, key=RANDOM).items()},
     "batched.init": learner(BATCHED, np.zeros((2, 4), np.float32), Argument(XS[:2], "nan"))["init"],

@@ -27,7 +27,13 @@ ALGORITHMS = {
     "rtrl": gradients.rtrl,
     "snap": gradients.snap,
     "uoro": functools.partial(gradients.uoro, key=jax.random.key(0)),
+    "dni": functools.partial(gradients.dni, k=2),
+    "kf_rtrl": functools.partial(gradients.kf_rtrl, key=jax.random.key(0)),
+    "ok": functools.partial(gradients.ok, key=jax.random.key(0)),
+    "rflo": gradients.rflo,
+    "eprop": gradients.eprop,
 }
+NEED_PARTS = ("kf_rtrl", "ok", "rflo", "eprop")  # of an affine cell, which other steps do not have
 
 
 def vector_loss(params, state, y):
@@ -61,7 +67,7 @@ def counting(params, state, x):
     return state + 1
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS.values(), ids=ALGORITHMS)
+@pytest.mark.parametrize("name", ALGORITHMS)
 @pytest.mark.parametrize(
     ("problem", "args", "error", "message"),
     [
@@ -123,9 +129,9 @@ def counting(params, state, x):
         ),
         (
             gradients.Problem(counting, loss),
-            (PARAMS, jnp.zeros(4, complex), XS, YS),
-            TypeError,
-            "complex numbers are not supported",
+            (PARAMS, jnp.zeros(4, complex), XS, YS.astype(complex)),
+            ValueError,
+            r"loss must return one real number, got complex64\[\]",
         ),
         (loss, (PARAMS, STATE, XS, YS), TypeError, "problem must be a jaxrnn.gradients.Problem, got function"),
         (gradients.Problem(3, loss), (PARAMS, STATE, XS, YS), TypeError, "step must be a jaxrnn.Cell or a function"),
@@ -137,7 +143,10 @@ def counting(params, state, x):
         ),
     ],
 )
-def test_every_algorithm_says_what_is_wrong(algorithm, problem, args, error, message):
+def test_every_algorithm_says_what_is_wrong(name, problem, args, error, message):
+    algorithm, step = ALGORITHMS[name], getattr(problem, "step", None)
+    if name in NEED_PARTS and step in (growing, other_structure, other_dtype, counting):
+        error, message = ValueError, f"{name} needs the affine parts of a step"
     with pytest.raises(error, match=message):
         algorithm(problem, *args)
     with pytest.raises(error, match=message):

@@ -43,6 +43,11 @@ def test_one_step():
         functools.partial(gradients.bptt, memory="revolve"),
         functools.partial(gradients.tbptt, k1=1, k2=1),
         functools.partial(gradients.artbp, key=jax.random.key(0)),
+        functools.partial(gradients.kf_rtrl, key=jax.random.key(0)),
+        functools.partial(gradients.ok, key=jax.random.key(0)),
+        gradients.rflo,
+        gradients.eprop,
+        gradients.dni,
         gradients.rtrl,
         gradients.snap,
     ):
@@ -57,8 +62,12 @@ def test_one_step():
         gradients.rtrl,
         functools.partial(gradients.snap, order=1),
         functools.partial(gradients.tbptt, k1=2, k2=3),
+        functools.partial(gradients.kf_rtrl, key=jax.random.key(0)),
+        functools.partial(gradients.ok, key=jax.random.key(0)),
+        gradients.eprop,
+        functools.partial(gradients.dni, k=2),
     ],
-    ids=["bptt", "revolve", "rtrl", "snap", "tbptt"],
+    ids=["bptt", "revolve", "rtrl", "snap", "tbptt", "kf_rtrl", "ok", "eprop", "dni"],
 )
 def test_a_batch_by_vmap_is_a_loop_and_ragged_ones_are_sequences_alone(algorithm):
     problem, (params, state, xs, ys) = make_problem("lstm")
@@ -213,6 +222,7 @@ def test_a_reservoir():
         gradients.snap,
         functools.partial(gradients.uoro, key=jax.random.key(0)),
         functools.partial(gradients.tbptt, k1=2, k2=2),
+        functools.partial(gradients.dni, k=2),
         functools.partial(gradients.bptt, snapshots=2),
     ):
         assert_close(algorithm(problem, *args), exact, 1e-12)

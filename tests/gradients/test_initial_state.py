@@ -25,6 +25,7 @@ EXACT = {
     "artbp": functools.partial(gradients.artbp, key=jax.random.key(0), cut=0.0),
     "rtrl": gradients.rtrl,
     "snap": functools.partial(gradients.snap, order=99),
+    "dni": functools.partial(gradients.dni, k=STEPS),
 }
 
 
@@ -68,10 +69,18 @@ def test_it_is_that_of_a_loop(algorithm, name):
     assert_close(EXACT[algorithm](problem, *args), loop(problem, *args), 1e-12)
 
 
-@pytest.mark.parametrize("name", ["uoro", "artbp"])
+RANDOM = {
+    "uoro": gradients.uoro,
+    "artbp": functools.partial(gradients.artbp, cut=0.3),
+    "kf_rtrl": gradients.kf_rtrl,
+    "ok": functools.partial(gradients.ok, rank=2),
+}
+
+
+@pytest.mark.parametrize("name", RANDOM)
 def test_the_mean_of_random_ones_is(name):
     problem, args = learnt("gru")
-    algorithm = {"uoro": gradients.uoro, "artbp": functools.partial(gradients.artbp, cut=0.3)}[name]
+    algorithm = RANDOM[name]
     draw = lambda key: algorithm(problem, *args, key=key).grads["start"][0]  # noqa: E731
     draws = jax.vmap(draw)(jax.random.split(jax.random.key(0), 4000))
     exact = loop(problem, *args)[1]["start"][0]
@@ -88,6 +97,23 @@ def test_truncated_it_is_of_the_losses_that_reach_back_to_it():
     assert_close(ours, loop(problem, params, state, xs, early)[1]["start"], 1e-12)
 
 
+@pytest.mark.parametrize("algorithm", [gradients.rflo, gradients.eprop])
+def test_local_ones_are_exact_where_units_do_not_see_each_other(algorithm):
+    problem, (params, *args) = learnt("lstm")
+    params["cell"] = params["cell"]._replace(weight_hh=jnp.zeros_like(params["cell"].weight_hh))
+    ours, exact = algorithm(problem, params, *args), gradients.bptt(problem, params, *args)
+    assert_close(ours.grads["start"], exact.grads["start"], 1e-12)
+
+
+def test_dni_of_short_segments_has_it_from_the_first():
+    """Without a guess, T segments of a step: what the first loss says."""
+    problem, (params, state, xs, ys) = learnt("gru")
+    zero = lambda params, state: jnp.zeros_like(state)  # noqa: E731
+    ours = gradients.dni(problem, params, state, xs, ys, k=1, synthesizer=(zero, None)).grads["start"]
+    first = {"y": ys["y"], "weight": jnp.where(jnp.arange(STEPS) < 1, ys["weight"], 0)}
+    assert_close(ours, loop(problem, params, state, xs, first)[1]["start"], 1e-12)
+
+
 def test_snap1_keeps_what_a_number_of_it_does_to_itself():
     """A diagonal linear network: all of it."""
     problem = gradients.Problem(
@@ -101,7 +127,7 @@ def test_snap1_keeps_what_a_number_of_it_does_to_itself():
     assert_close(gradients.snap(problem, *args), gradients.bptt(problem, *args), 1e-12)
 
 
-@pytest.mark.parametrize("learner", ["rtrl", "snap", "tbptt"])
+@pytest.mark.parametrize("learner", ["rtrl", "snap", "tbptt", "rflo"])
 def test_batched_learners(learner):
     problem, (params, _, xs, ys) = learnt("gru")
     options = {"k1": 2, "k2": 4} if learner == "tbptt" else {}

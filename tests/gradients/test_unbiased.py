@@ -48,6 +48,8 @@ def small_problem():
 ESTIMATORS = {
     "artbp": (functools.partial(gradients.artbp, cut=0.3), 20_000),
     "uoro": (functools.partial(gradients.uoro, samples=4), 20_000),
+    "kf_rtrl": (gradients.kf_rtrl, 20_000),
+    "ok": (gradients.ok, 20_000),
 }
 
 
@@ -91,7 +93,7 @@ def test_wrong_estimators_are_found_out(name, spoil):
 @pytest.mark.slow
 def test_a_uoro_without_its_last_signs_is_found_out(monkeypatch):
     """The term of the present step, dropped from one of the two vectors."""
-    monkeypatch.setattr(uoro, "_joined", lambda pushed, right, signs, immediate: (pushed + signs, right))
+    monkeypatch.setattr(uoro, "joined", lambda pushed, right, signs, immediate: (pushed + signs, right))
     problem, args = small_problem()
     uoro._learner.cache_clear()
     exact = gradients.bptt(problem, *args)[1]

@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 from ..._core.cell import Params, State
 from ..._core.checks import check_int
 from ..._core.numerics import narrowed
-from .._batch import batch_problem
+from .._batch import learner_of_batch
 from .._learner import Gradient, Learner, checked_init, checked_update, sequence_gradient
 from .._leaves import split
 from .._local import local_step, loss_gradient, with_recurrent
@@ -85,26 +85,8 @@ def _learner(problem: Problem, k1: int, k2: int) -> Learner:
         functools.partial(checked_init, problem, functools.partial(_init, k2)),
         functools.partial(checked_update, functools.partial(_update, problem, k1, k2), TBPTTCarry),
         functools.partial(_rest, problem),
-        functools.partial(_of_batch, problem, k1, k2),
+        functools.partial(learner_of_batch, functools.partial(_learner, k1=k1, k2=k2), problem),
     )
-
-
-def _of_batch(problem: Problem, k1: int, k2: int) -> Learner:
-    """Of streams that have one ring, and one clock."""
-
-    def of(batch: Any) -> Learner:
-        return _learner(batch_problem(problem, jax.tree.leaves(batch)[0].shape[0]), k1, k2)
-
-    def init(params: Params, state: State, x: Any, key: Array | None = None) -> TBPTTCarry:
-        return of((state, x)).init(params, state, x, key)
-
-    def update(params: Params, carry: TBPTTCarry, x: Any, y: Any) -> tuple[TBPTTCarry, Array, Params]:
-        return of(carry.state).update(params, carry, x, y)
-
-    def rest(params: Params, carry: TBPTTCarry) -> Params:
-        return _rest(batch_problem(problem, jax.tree.leaves(carry.state)[0].shape[0]), params, carry)
-
-    return Learner(init, update, rest)
 
 
 _Cotangents: TypeAlias = tuple[list[Array], list[Array], list[Array]]  # of a state, of s_0, and the sums of weights

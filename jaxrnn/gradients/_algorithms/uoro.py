@@ -119,7 +119,7 @@ def _update(problem: Problem, params: Params, carry: UOROCarry, x: Any, y: Any) 
 
     def advance(left: Array, right: Array, signs: Array) -> tuple[Array, Array]:
         pushed, immediate = push(unravel(left, reals)), ravel(pull(unravel(signs, reals))[0], dtype)
-        return _joined(ravel(pushed, dtype), right, signs, jnp.pad(immediate, (0, right.size - immediate.size)))
+        return joined(ravel(pushed, dtype), right, signs, jnp.pad(immediate, (0, right.size - immediate.size)))
 
     left, right = jax.vmap(advance)(carry.left, carry.right, signs)
     value, direct, cotangent = loss_gradient(problem, params, new_state, y)
@@ -129,8 +129,8 @@ def _update(problem: Problem, params: Params, carry: UOROCarry, x: Any, y: Any) 
     return UOROCarry(new_state, numbers, left, right), value, grads
 
 
-def _joined(pushed: Array, right: Array, signs: Array, immediate: Array) -> tuple[Array, Array]:
-    """ρ0 Ds + ρ1 ν and θ/ρ0 + νI/ρ1, with the ρ that make the product's variance least."""
+def joined(pushed: Array, right: Array, signs: Array, immediate: Array) -> tuple[Array, Array]:
+    """ρ0 Ds + ρ1 ν and θ/ρ0 + νI/ρ1, with the ρ that make the product's variance least; θ and I may be matrices."""
     rho0 = _ratio(right, pushed)
     rho1 = _ratio(immediate, signs)
     return rho0 * pushed + rho1 * signs, right / rho0 + immediate / rho1
