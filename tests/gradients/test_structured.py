@@ -11,6 +11,7 @@ from jax.flatten_util import ravel_pytree
 
 import jaxrnn as jr
 from jaxrnn import gradients
+from jaxrnn.gradients._keys import as_numbers, next_key
 
 from ..cell_table import random_like
 from ..marks import slow_but
@@ -50,10 +51,10 @@ def matrix(grads):
 
 def drawn(key, steps, count):
     """The signs that the learner draws: (steps, count)."""
-    signs = []
+    signs, numbers = [], as_numbers(key)
     for _ in range(steps):
-        key, now, _ = jax.random.split(key, 3)
-        signs.append(jax.random.rademacher(now, (count,), jnp.float64))
+        numbers, now = next_key(numbers)
+        signs.append(jax.random.rademacher(jax.random.split(now)[0], (count,), jnp.float64))
     return jnp.stack(signs)
 
 
