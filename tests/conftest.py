@@ -6,6 +6,7 @@ are: .ci/run also runs so what may depend on it, the tests of rounding, of memor
 """
 
 import contextlib
+import itertools
 import os
 import pathlib
 import signal
@@ -21,6 +22,7 @@ import pytest
 
 _STANDARD = ("experiments", "training", "README.md")  # Optax itself needs standard promotion
 _MAPPINGS = 30_000
+_TESTS = itertools.count()
 _ROOT = pathlib.Path(__file__).parents[1]
 _RESET_SIGINT = """
 import os, signal, sys
@@ -39,15 +41,16 @@ def _strict(request):
             yield
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(autouse=True)
 def _room_for_programs():
-    """Compiled programs are dropped between modules, before the process has too many mappings of memory.
+    """Compiled programs are dropped between tests, before the process has too many mappings of memory.
 
-    Linux allows 65,530, and each program takes some; a thousand tests reach that, and the process dies.
+    Linux allows 65,530, and each program takes some; two hundred tests may reach that, and the process dies. To count
+    them takes 30 ms, so it is done after every twentieth test.
     """
     yield
     maps = pathlib.Path("/proc/self/maps")
-    if maps.exists() and maps.read_bytes().count(b"\n") > _MAPPINGS:
+    if next(_TESTS) % 20 == 0 and maps.exists() and maps.read_bytes().count(b"\n") > _MAPPINGS:
         jax.clear_caches()
 
 
