@@ -5,9 +5,7 @@ import functools
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jax import Array
-from jax.typing import DTypeLike
 
 from .._core.cell import Cell, Methods, Params, State, check_cell, named, sums_in_float32
 from .._core.checks import check_key, shown
@@ -89,17 +87,17 @@ class _Stack(Methods):
         key: Array,
         input_size: int,
         hidden_size: tuple[Any, ...],
-        *,
-        dtype: DTypeLike = jnp.float32,
         **options: Any,
     ) -> tuple[Params, ...]:
-        """One entry of parameters a cell; `hidden_size` is a tuple with one width a cell."""
+        """One entry of parameters a cell; `hidden_size` is a tuple of their widths, options go to each `init`."""
         check_key("key", key)
         self._check_count("hidden_size", hidden_size)
         params = []
         for cell, cell_key, width in zip(self.cells, jax.random.split(key, len(self.cells)), hidden_size, strict=True):
-            params.append(cell.init(cell_key, input_size, width, dtype=dtype, **options))
-            input_size = output_like(cell, jax.eval_shape(cell.initial_state, params[-1]), ()).shape[-1]
+            params.append(cell.init(cell_key, input_size, width, **options))
+            spatial = (1,) * (cell.input_ndim - 1)
+            state = jax.eval_shape(lambda p, cell=cell, shape=spatial: cell.initial_state(p, shape), params[-1])
+            input_size = output_like(cell, state, spatial).shape[-1]
         return tuple(params)
 
     def initial_state(self, params: tuple[Params, ...], batch_shape: tuple[int, ...] = ()) -> tuple[State, ...]:
