@@ -164,13 +164,13 @@ class RunFolder:
         return lock
 
     @contextlib.contextmanager
-    def open(self, like: TrainState, mesh: Mesh | None, *, keeps_best: bool) -> Iterator["OpenFolder"]:
+    def open(self, like: TrainState, mesh: Mesh | None) -> Iterator["OpenFolder"]:
         """The folder, for a run that begins or goes on: of one process, or of those of one distributed run."""
         with self.locked():
-            read = functools.partial(self._read_run, like, mesh, keeps_best=keeps_best)
+            read = functools.partial(self._read_run, like, mesh)
             yield agreed(read, RunFolderError).begin()
 
-    def _read_run(self, like: TrainState, mesh: Mesh | None, *, keeps_best: bool) -> "OpenFolder":
+    def _read_run(self, like: TrainState, mesh: Mesh | None) -> "OpenFolder":
         """What is there to go on from; nothing is changed yet."""
         with _os_errors(f"cannot write to {self.path}"):
             if not self.resume:
@@ -180,7 +180,7 @@ class RunFolder:
             manifest = self._manifest()
             self._check_config(manifest.config)
             content = self._metrics_of(manifest)
-            best = self.load_best(like.params, mesh) if keeps_best and manifest.best else None
+            best = self.load_best(like.params, mesh) if manifest.best else None
             resumed = Resumed(self.load(like, mesh), [_row(line) for line in content.splitlines()], best)
             return OpenFolder(self, resumed, len(content), hashlib.sha256(content))
 
@@ -293,14 +293,12 @@ class Nowhere:
 
 
 @contextlib.contextmanager
-def opened(
-    folder: RunFolder | None, like: TrainState, mesh: Mesh | None, *, keeps_best: bool
-) -> Iterator[OpenFolder | Nowhere]:
+def opened(folder: RunFolder | None, like: TrainState, mesh: Mesh | None) -> Iterator[OpenFolder | Nowhere]:
     """The folder while the run is in it."""
     if folder is None:
         yield Nowhere()
     else:
-        with folder.open(like, mesh, keeps_best=keeps_best) as disk:
+        with folder.open(like, mesh) as disk:
             yield disk
 
 

@@ -77,7 +77,7 @@ def fit(
 
     Returns:
       `Result`: the state (step, params, opt_state, carry, key), the rows of all steps, the evaluations, how it ended,
-      the best parameters if the evaluation keeps them.
+      the best parameters if the evaluation keeps them, or the one of a run that was resumed did.
 
     Raises:
       NonFiniteLossError: names the step; checkpoints stay as they were, the result so far is in its `result`.
@@ -102,8 +102,7 @@ def fit(
     run = Run(rule, batches, steps, chunk, evaluation)
     run.check("carry", carry, 0)
     begin = functools.partial(initial_copy, params, optimizer, carry, jax.random.key(0) if key is None else key)
-    keeps_best = evaluation is not None and evaluation.best is not None
-    with opened(folder, jax.eval_shape(begin), mesh, keeps_best=keeps_best) as disk, asked_to_stop() as signalled:
+    with opened(folder, jax.eval_shape(begin), mesh) as disk, asked_to_stop() as signalled:
         run.begin(begin, disk.resumed)
         with _bar(steps, run.step, progress) as bar:
             ended = run.ended()

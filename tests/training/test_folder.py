@@ -359,6 +359,13 @@ def test_a_resumed_run_has_the_best_of_both(tmp_path):
         same(training.RunFolder(path).load_best(make()).params, result.best.params)
 
 
+def test_a_run_that_is_resumed_without_its_evaluation_keeps_its_best(tmp_path):
+    best_of([2.0, 1.0], training.RunFolder(tmp_path, every=10), steps=20)
+    result = fit(steps=40, folder=training.RunFolder(tmp_path, resume=True))
+    assert result.best.step == 20
+    same(training.RunFolder(tmp_path).load_best(make()).params, fit(steps=20).state.params)
+
+
 def test_a_run_killed_after_its_checkpoint_has_the_best_of_the_checkpoint(tmp_path):
     """What was best after the checkpoint is not known to the run that goes on from it."""
     best_of([2.0, 3.0, 1.0, 4.0], training.RunFolder(tmp_path, every=20, keep=3))
