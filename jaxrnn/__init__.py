@@ -15,6 +15,7 @@ All of it is made for `jax.jit`, `jax.grad`, `jax.vmap` and the rest of JAX's tr
     LSTMParams          parameters of lstm
     LSTMState           state of lstm: h and c
     unroll              a cell over a sequence, or a ragged batch of them
+    cast                the floating-point arrays of a pytree in another dtype, for mixed precision
     generate            a step on its own outputs
     RNN                 torch.nn.RNN: layers of Elman cells
     LSTM                torch.nn.LSTM: layers of long short-term memory
