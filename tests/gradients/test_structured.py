@@ -58,28 +58,27 @@ def drawn(key, steps, count):
     return jnp.stack(signs)
 
 
-def keys_of_all_signs(steps, count, relative):
-    """A key for each way in which the signs can come out; if only relative ones matter, up to each step's first."""
+def keys_of_all_signs(steps, count):
+    """A key for each way in which the signs can come out."""
     keys = jax.random.split(jax.random.key(5), 40 * 2 ** (steps * count))
     signs = np.asarray(jax.jit(jax.vmap(lambda key: drawn(key, steps, count)))(keys))
-    told = signs[:, :, 1:] * signs[:, :, :1] if relative else signs
-    _, first = np.unique(told.reshape(len(keys), -1), axis=0, return_index=True)
-    assert len(first) == 2 ** (steps * told.shape[2])
+    _, first = np.unique(signs.reshape(len(keys), -1), axis=0, return_index=True)
+    assert len(first) == 2 ** (steps * count)
     return keys[first], signs[first]
 
 
 ENUMERATED = {
-    "kf_rtrl": (gradients.kf_rtrl, {}, 4, 1, False),
-    "kf_rtrl twice": (gradients.kf_rtrl, {"samples": 2}, 3, 2, False),
-    "ok": (gradients.ok, {}, 4, 2, True),
-    "ok of rank 2": (gradients.ok, {"rank": 2}, 4, 3, True),
+    "kf_rtrl": (gradients.kf_rtrl, {}, 4, 1),
+    "kf_rtrl twice": (gradients.kf_rtrl, {"samples": 2}, 3, 2),
+    "ok": (gradients.ok, {}, 4, 1),
+    "ok of rank 2": (gradients.ok, {"rank": 2}, 4, 2),
 }
 
 
 def over_all_signs(name, problem, params, state, xs, ys):
     """The estimate for each way in which the signs can come out."""
-    algorithm, options, steps, count, relative = ENUMERATED[name]
-    keys, signs = keys_of_all_signs(steps, count, relative)
+    algorithm, options, steps, count = ENUMERATED[name]
+    keys, signs = keys_of_all_signs(steps, count)
     args = params, state, xs[:steps], jax.tree.map(lambda a: a[:steps], ys)
     run = jax.jit(jax.vmap(lambda key: algorithm(problem, *args, **options, key=key).grads))
     return args, signs, run(keys)
@@ -113,12 +112,12 @@ def test_kf_rtrl_is_the_papers_recursion(cell):
 def test_ok_has_the_mean_and_the_spread_of_the_papers_recursion(cell, rank):
     """Singular vectors are known up to a sign, so single draws are not: over all signs, every second moment is."""
     name = {1: "ok", 2: "ok of rank 2"}[rank]
-    steps, count = ENUMERATED[name][2:4]
+    steps, count = ENUMERATED[name][2:]
     problem, args, loop = network(cell, steps)
     _, _, each = over_all_signs(name, problem, *args)
     ours = np.array([matrix(jax.tree.map(lambda a, i=i: a[i], each)) for i in range(len(each["out"]))])
-    relative = itertools.product([1, -1], repeat=steps * (count - 1))
-    signs = (np.hstack([np.ones((steps, 1)), np.reshape(row, (steps, -1))]) for row in relative)
+    rows = itertools.product([1, -1], repeat=steps * count)
+    signs = (np.hstack([np.ones((steps, 1)), np.reshape(row, (steps, -1))]) for row in rows)
     theirs = np.array([papers.ok(*loop, row) for row in signs])
     for moment in (lambda a: a.mean(0), lambda a: np.einsum("nij,nkl->ijkl", a, a) / len(a)):
         largest = np.abs(moment(theirs)).max()

@@ -3,13 +3,13 @@
 from typing import Any
 
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
 from ..._core.cell import Params, State
 from ..._core.checks import check_int
 from .._affine import affine_of
 from .._learner import Gradient, Learner, sequence_gradient
-from .._norms import nonzero
+from .._norms import nonzero, norm
 from .._problem import Problem
 from .kronecker import Scheme, kronecker_learner
 
@@ -72,20 +72,41 @@ def ok_learner(problem: Problem, *, rank: int = 1) -> Learner:
     """
     affine_of("ok", problem)
     check_int("rank", rank)
-    return kronecker_learner(problem, Scheme("ok", rank, rank + 1, _join, 1.0))
+    return kronecker_learner(problem, Scheme("ok", rank, rank, _join, 1.0))
 
 
 def _join(inputs: Array, pushed: Array, entering: Array, outward: Array, signs: Array) -> tuple[Array, Array]:
-    """r + 1 terms as r."""
+    """r + 1 terms as r; of their signs only the relative ones matter, so that of the first is 1."""
+    signs = jnp.concatenate([jnp.ones_like(signs[:1]), signs])
     inputs = jnp.concatenate([inputs, entering[None]])
     matrices = jnp.concatenate([pushed, outward[None]]).reshape(len(signs), -1)
-    basis_u, in_u = jnp.linalg.qr(inputs.T)
-    basis_a, in_a = jnp.linalg.qr(matrices.T)
-    left, values, right = jnp.linalg.svd(in_u @ in_a.T, full_matrices=False)
-    count = len(values)  # fewer than r + 1 where the u or the A have fewer numbers than that
-    mixing = _mixing(jnp.zeros(len(signs), values.dtype).at[:count].set(values), signs)[:count]
-    inputs, influence = (basis_u @ left @ mixing).T, (basis_a @ right.T @ mixing).T
-    return inputs, influence.reshape(-1, *outward.shape)
+    basis_u, in_u = _orthonormal(inputs)
+    basis_a, in_a = _orthonormal(matrices)
+    left, values, right = jnp.linalg.svd(in_u.T @ in_a)
+    mixing = _mixing(values, signs)
+    influence = (right.T @ mixing).T @ basis_a
+    return (left @ mixing).T @ basis_u, influence.reshape(-1, *outward.shape)
+
+
+def _orthonormal(rows: Array) -> tuple[Array, Array]:
+    """A basis of what the rows span, and the rows in it, as Gram and Schmidt find them one after the other.
+
+    Where a row adds nothing its axis is 0. A tenth of the time of LAPACK's QR for many numbers and few rows.
+    """
+    rounding = 10 * jnp.finfo(rows.dtype).eps
+
+    def add(basis: Array, numbered: tuple[Array, Array]) -> tuple[Array, Array]:
+        index, row = numbered
+        inside = basis @ row
+        rest = row - inside @ basis
+        again = basis @ rest  # once leaves rounding errors along the basis, twice is enough
+        rest = rest - again @ basis
+        size = norm(rest)
+        size = jnp.where(size > rounding * norm(row), size, 0)
+        axis = jnp.where(size > 0, rest / nonzero(size), 0)
+        return basis.at[index].set(axis), (inside + again).at[index].set(size)
+
+    return lax.scan(add, jnp.zeros_like(rows), (jnp.arange(len(rows)), rows))
 
 
 def _mixing(values: Array, signs: Array) -> Array:
