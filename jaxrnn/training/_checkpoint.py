@@ -6,6 +6,7 @@ import functools
 import hashlib
 import json
 import logging
+import math
 import os
 import pathlib
 import shutil
@@ -29,6 +30,7 @@ except ModuleNotFoundError:  # Unix alone has limits of a process
 _MANIFEST = "manifest.json"
 _STATE = "state"
 _BEST = "best"
+_OTHER_FILES = 2**18  # bytes that Orbax may write beside the arrays
 _UNFINISHED = ".unfinished"
 _DISCARDED = ".discarded"
 
@@ -177,11 +179,14 @@ def _make_room(unfinished: pathlib.Path, state: TrainState, best: Best | None) -
         return
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
-    needed = sum(leaf.nbytes for leaf in jax.tree.leaves((_raw(state), best and best.params)))
-    free = shutil.disk_usage(unfinished).free
+    arrays = sum(leaf.nbytes for leaf in jax.tree.leaves((_raw(state), best and best.params)))
+    _check_room(arrays + _OTHER_FILES, shutil.disk_usage(unfinished).free)
     if resource is not None:
-        largest, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
-        free = free if largest == resource.RLIM_INFINITY else min(free, largest)
+        largest, _ = resource.getrlimit(resource.RLIMIT_FSIZE)  # of one file
+        _check_room(arrays, math.inf if largest == resource.RLIM_INFINITY else largest)
+
+
+def _check_room(needed: int, free: float) -> None:
     if needed > free:
         raise OSError(f"it takes up to {needed:,} bytes, there is room for {free:,}")
 
