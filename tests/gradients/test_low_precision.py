@@ -71,7 +71,7 @@ OTHERS = {
     "tbptt": (functools.partial(gradients.tbptt, k1=10, k2=50), 2),
     "rtrl": (gradients.rtrl, 2),
     "snap": (gradients.snap, 2),
-    "uoro": (functools.partial(gradients.uoro, key=jax.random.key(0), samples=20), 5),
+    "uoro": (functools.partial(gradients.uoro, key=jax.random.key(0), samples=80), 5),
 }
 
 
