@@ -65,6 +65,15 @@ def check(flags: str, function: Callable[..., Any], *arguments: Any, copies: int
     check_bytes(flags, copies * peak(function, *arguments))
 
 
+@contextlib.contextmanager
+def own_limits(prefix: str = "") -> Iterator[None]:
+    """What an algorithm refuses by itself, as RTRL an influence above its budget, is told as what does not fit is."""
+    try:
+        yield
+    except ValueError as error:
+        raise UserError(f"{prefix}{error}") from error
+
+
 def check_bytes(flags: str, needed: int) -> None:
     """The same of a number of bytes."""
     if needed > (free := available()):

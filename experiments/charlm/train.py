@@ -89,10 +89,8 @@ def check_memory(config: Config, model: CharModel) -> None:
 
     flags = "--hidden, --layers, --embedding, --batch or --length"
     _memory.shapes(flags, lambda: training.initial_state(model.init(jax.random.key(0)), config.optimizer()))
-    try:
+    with _memory.own_limits(f"--gradient {config.gradient}: "):
         _memory.check_training(flags, config.objective(model), config.optimizer(), initial)
-    except ValueError as error:  # an algorithm's own limit
-        raise _run.UserError(f"--gradient {config.gradient}: {error}") from error
 
 
 def train(

@@ -231,7 +231,7 @@ def _results(arguments: argparse.Namespace, exact: float, learnt: dict[str, Lear
     """What the JSON file holds."""
     shown = np.unique(np.linspace(0, arguments.steps - 1, 200).astype(int))
     return {
-        "arguments": {name: value for name, value in vars(arguments).items() if not callable(value)},
+        "arguments": vars(arguments),
         "exact_gradient": exact,
         "exact_theta": TARGET / influence(),
         "steps": shown.tolist(),

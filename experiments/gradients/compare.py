@@ -114,10 +114,8 @@ def check(arguments: argparse.Namespace) -> None:
         return _init(arguments, keys[0, 0]), None, (xs[0], ys[0])
 
     for name in ("bptt", "rtrl", "uoro 64"):
-        try:
+        with _memory.own_limits():
             _memory.check_training(flags, training.over_sequences(problem, ALGORITHMS[name]), OPTIMIZER, initial)
-        except ValueError as error:  # an algorithm's own limit
-            raise _run.UserError(str(error)) from error
     _memory.check_bytes(flags, arguments.repeats * _KEY)
 
 

@@ -1,7 +1,8 @@
 """The picture of `compare`."""
 
 import pathlib
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from matplotlib import colormaps
 from matplotlib.axes import Axes
@@ -26,7 +27,7 @@ def draw(
     figure.suptitle(title)
     quality, by_update, by_second = figure.subplots(1, 3)
     colors = dict(zip(report.algorithms, colormaps["tab10"].colors, strict=False))  # pyright: ignore[reportAttributeAccessIssue]
-    _draw_quality(quality, report, colors)
+    draw_quality(quality, report, colors, "against the exact gradient, one draw")
     for name, curve in curves.items():
         style = {"color": colors[name], "label": name, "linewidth": 1.6}
         by_update.plot(curve.updates, curve.losses, **style)
@@ -43,11 +44,12 @@ def draw(
     figure.savefig(path, format="png", dpi=100)
 
 
-def _draw_quality(axis: Axes, report: gradients.Comparison, colors: dict[str, tuple]) -> None:
-    """Cosine of a single draw with the exact gradient, and its relative error."""
-    names = list(report.algorithms)[::-1]
+def draw_quality(axis: Axes, report: gradients.Comparison | None, colors: Mapping[str, Any], title: str) -> None:
+    """Cosine of a single draw with the exact gradient, and its relative error; an empty panel without a report."""
+    algorithms = report.algorithms if report else {}
+    names = list(algorithms)[::-1]
     for row, name in enumerate(names):
-        total = report.algorithms[name].total
+        total = algorithms[name].total
         if total.cosine is None:
             continue
         axis.barh(row, total.cosine, color=colors[name], alpha=0.8)
@@ -60,5 +62,5 @@ def _draw_quality(axis: Axes, report: gradients.Comparison, colors: dict[str, tu
             fontsize="small",
         )
     axis.set_yticks(range(len(names)), names)
-    axis.set(xlim=(min(0, axis.get_xlim()[0]), 1.75), xlabel="cosine", title="against the exact gradient, one draw")
+    axis.set(xlim=(min(0, axis.get_xlim()[0]), 1.75), xlabel="cosine", title=title)
     axis.grid(alpha=0.25, axis="x")

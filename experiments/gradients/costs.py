@@ -66,10 +66,8 @@ def check(arguments: argparse.Namespace) -> None:
     for name in ("bptt", "rtrl", "ok(rank=8)"):
         options = {"key": jax.random.key(0)} if name.startswith("ok") else {}
         call = functools.partial(ALGORITHMS[name], _problem(arguments.cell), **options)
-        try:
+        with _memory.own_limits():
             _memory.check(flags, call, params, state, xs, None)
-        except ValueError as error:  # an algorithm's own limit
-            raise _run.UserError(str(error)) from error
 
 
 def run(arguments: argparse.Namespace, folder: pathlib.Path) -> int:
@@ -79,8 +77,7 @@ def run(arguments: argparse.Namespace, folder: pathlib.Path) -> int:
         for name, cost in _costs(arguments, size).items():
             found[name][str(size)] = cost
     print(_table(arguments.sizes, found))
-    given = {name: value for name, value in vars(arguments).items() if not callable(value)}
-    _run.write_json(folder / RESULTS, {"arguments": given, "costs": _run.rounded(found)})
+    _run.write_json(folder / RESULTS, {"arguments": vars(arguments), "costs": _run.rounded(found)})
     print(f"\n{folder}: {RESULTS}")
     return 0
 

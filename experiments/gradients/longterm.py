@@ -172,7 +172,7 @@ def _measure(
     """Train the groups, as many at a time as there are cores; each is told and written down when it is done."""
     start = time.perf_counter()
     head = {
-        "arguments": {name: value for name, value in vars(arguments).items() if not callable(value)},
+        "arguments": vars(arguments),
         "recipe": recipe._asdict(),
         "learning_rates": LEARNING_RATES,
         "cores": _cores(),

@@ -102,10 +102,8 @@ def check(arguments: argparse.Namespace) -> None:
     _memory.check_training(flags, gradient, OPTIMIZER, functools.partial(initial, arguments.batch))
     params, _, held_out = _memory.shapes(flags, functools.partial(initial, HELD_OUT * arguments.longest))
     _memory.check(flags, network.bits, params, *held_out)
-    try:
+    with _memory.own_limits():
         _memory.check(flags, exactly, params, None, held_out)
-    except ValueError as error:  # its own limit
-        raise _run.UserError(str(error)) from error
 
 
 def _network(arguments: argparse.Namespace) -> Network:

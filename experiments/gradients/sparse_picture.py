@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from jaxrnn import gradients
 
-from .compare_picture import Points
+from .compare_picture import Points, draw_quality
 
 COLORS = {"bptt": "0.2", "snap 1": "#e08214", "snap 2": "#1f6fb4", "snap 3": "#2e8b57", "rtrl": "#7b4fa3"}
 
@@ -29,7 +29,7 @@ def draw(
     for axis, (name, mask) in zip(axes, kept.items(), strict=True):
         _draw_mask(axis, name, mask)
     quality, by_update, by_second = below.subplots(1, 3)
-    _draw_quality(quality, report)
+    draw_quality(quality, report, COLORS, "gradient of one sequence against the exact one")
     for name, curve in curves.items():
         style = {"color": COLORS[name], "label": name, "linewidth": 1.6}
         by_update.plot(curve.updates, curve.losses, **style)
@@ -49,22 +49,3 @@ def _draw_mask(axis: Axes, name: str, mask: np.ndarray) -> None:
     what = name if name.startswith("∂") else f"{name}: kept of ∂h/∂θ"
     axis.set_title(f"{what}, {mask.sum():,} numbers ({mask.mean():.1%})", fontsize="medium")
     axis.set(xlabel="unit" if name.startswith("∂") else "parameter", ylabel="unit")
-
-
-def _draw_quality(axis: Axes, report: gradients.Comparison | None) -> None:
-    """Cosine with the exact gradient, and relative error."""
-    axis.set(xlabel="cosine", title="gradient of one sequence against the exact one", xlim=(0, 1.75))
-    axis.grid(alpha=0.25, axis="x")
-    if report is None:
-        return
-    names = list(report.algorithms)[::-1]
-    for row, name in enumerate(names):
-        found = report.algorithms[name].total
-        if found.cosine is None:
-            continue
-        axis.barh(row, found.cosine, color=COLORS[name], alpha=0.8)
-        label = f"{found.cosine:.3f}   relative error {found.relative_error:.2g}"
-        axis.annotate(
-            label, (max(found.cosine, 0), row), xytext=(4, 0), textcoords="offset points", va="center", fontsize="small"
-        )
-    axis.set_yticks(range(len(names)), names)

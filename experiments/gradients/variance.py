@@ -224,15 +224,11 @@ def run(arguments: argparse.Namespace, folder: pathlib.Path) -> int:
         measured[name] = measure(problem, weights, state, lengths, arguments.draws, jax.random.fold_in(key, 2))
         _tell(name, measured[name])
     print(f"\nloss after {arguments.trained} updates: {loss:.3f}, of guesses {np.log(2):.3f}")
-    _run.write_json(folder / RESULTS, {"arguments": _given(arguments), "loss": loss, **_run.rounded(_dicts(measured))})
+    _run.write_json(folder / RESULTS, {"arguments": vars(arguments), "loss": loss, **_run.rounded(_dicts(measured))})
     with _run.replacing(folder / PICTURE) as path:
         draw(path, f"copying a string: {arguments.cell}, {arguments.hidden} units", measured)
     print(f"\n{folder}: {PICTURE}, {RESULTS}")
     return 0
-
-
-def _given(arguments: argparse.Namespace) -> dict[str, Any]:
-    return {name: value for name, value in vars(arguments).items() if not callable(value)}
 
 
 def _dicts(measured: dict[str, Measured]) -> dict[str, Any]:
