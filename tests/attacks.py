@@ -1,7 +1,7 @@
 """What is no good for an argument, tried on the arguments of the public functions.
 
 A `Door` is a function with good arguments; an attack puts one wrong thing in the place of one of them. The tables of
-doors are in the modules test_attacks and test_flax_attacks; each says how many bad calls it tries at least.
+doors are in the modules called test_attacks and test_flax_attacks, each with the class `TestDoors` of its `Attacks`.
 """
 
 import dataclasses
@@ -107,9 +107,27 @@ class Door:
         return {name: argument.good for name, argument in self.arguments.items()}
 
 
-def attacks(doors: dict[str, Door]) -> dict[str, tuple[Door, str]]:
-    """One test for each argument."""
-    return {f"{door} {name}": (doors[door], name) for door in doors for name in doors[door].arguments}
+class Attacks:
+    """The tests of a table of doors: a module's own class of them says which, and how many bad calls it tries."""
+
+    doors: dict[str, Door]
+    more_than: int
+
+    def pytest_generate_tests(self, metafunc):
+        if "name" in metafunc.fixturenames:
+            cases = {f"{door} {name}": (door, name) for door in self.doors for name in self.doors[door].arguments}
+            metafunc.parametrize(("door", "name"), cases.values(), ids=cases)
+        elif "door" in metafunc.fixturenames:
+            metafunc.parametrize("door", self.doors)
+
+    def test_the_good_arguments_are_good(self, door):
+        self.doors[door].call(**self.doors[door].good())
+
+    def test_what_is_no_good_is_refused_by_name(self, door, name):
+        assert accepted(self.doors[door], name) == self.doors[door].arguments[name].kinds
+
+    def test_there_are_as_many_as_was_said(self):
+        assert refused(self.doors) > self.more_than
 
 
 def refused(doors: dict[str, Door]) -> int:

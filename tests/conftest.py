@@ -20,6 +20,8 @@ if os.environ.get("JAXRNN_TESTS_COMPILE") != "as-users":  # before JAX is import
 import jax
 import pytest
 
+pytest.register_assert_rewrite("tests.attacks", "tests.gradients.problems")
+
 _STANDARD = ("experiments", "training", "README.md")  # Optax itself needs standard promotion
 _MAPPINGS = 30_000
 _TESTS = itertools.count()

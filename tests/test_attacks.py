@@ -3,11 +3,10 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 import jaxrnn as jr
 
-from .attacks import EVERYTHING, KEY, TREES, Argument, Door, accepted, attacks, refused
+from .attacks import EVERYTHING, KEY, TREES, Argument, Attacks, Door
 from .cell_table import random_like
 
 X = np.ones((6, 2, 3), np.float32)  # T=6, batch 2, 3 features
@@ -190,15 +189,5 @@ DOORS = {
 }
 
 
-@pytest.mark.parametrize("door", DOORS.values(), ids=DOORS)
-def test_the_good_arguments_are_good(door):
-    door.call(**door.good())
-
-
-@pytest.mark.parametrize(("door", "name"), attacks(DOORS).values(), ids=attacks(DOORS))
-def test_what_is_no_good_is_refused_by_name(door, name):
-    assert accepted(door, name) == door.arguments[name].kinds
-
-
-def test_there_are_more_than_four_thousand():
-    assert refused(DOORS) > 4000
+class TestDoors(Attacks):
+    doors, more_than = DOORS, 4000

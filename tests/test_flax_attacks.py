@@ -9,7 +9,7 @@ import pytest
 
 import jaxrnn as jr
 
-from .attacks import KEY, Argument, Door, accepted, attacks, refused
+from .attacks import KEY, Argument, Attacks, Door
 
 flax = pytest.importorskip("flax")
 
@@ -120,15 +120,5 @@ DOORS = {
 }
 
 
-@pytest.mark.parametrize("door", DOORS.values(), ids=DOORS)
-def test_the_good_arguments_are_good(door):
-    door.call(**door.good())
-
-
-@pytest.mark.parametrize(("door", "name"), attacks(DOORS).values(), ids=attacks(DOORS))
-def test_what_is_no_good_is_refused_by_name(door, name):
-    assert accepted(door, name) == door.arguments[name].kinds
-
-
-def test_there_are_more_than_three_thousand():
-    assert refused(DOORS) > 3000
+class TestDoors(Attacks):
+    doors, more_than = DOORS, 3000

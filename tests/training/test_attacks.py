@@ -4,13 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import pytest
 
 import jaxrnn as jr
 from jaxrnn import gradients, training
 from jaxrnn.gradients import online
 
-from ..attacks import KEY, TREES, Argument, Door, accepted, attacks, refused
+from ..attacks import KEY, TREES, Argument, Attacks, Door
 from ..cell_table import make
 
 PARAMS, BATCH, OPTIMIZER = {"w": np.ones((), np.float32)}, np.ones((1, 3), np.float32), optax.sgd(0.1)
@@ -137,15 +136,5 @@ DOORS = {
 }
 
 
-@pytest.mark.parametrize("door", DOORS.values(), ids=DOORS)
-def test_the_good_arguments_are_good(door):
-    door.call(**door.good())
-
-
-@pytest.mark.parametrize(("door", "name"), attacks(DOORS).values(), ids=attacks(DOORS))
-def test_what_is_no_good_is_refused_by_name(door, name):
-    assert accepted(door, name) == door.arguments[name].kinds
-
-
-def test_there_are_more_than_a_thousand():
-    assert refused(DOORS) > 1000
+class TestDoors(Attacks):
+    doors, more_than = DOORS, 1000
