@@ -17,7 +17,7 @@ from .._core.compat import temporary_bytes
 from .._reports.comparison import Agreement, Comparison, Cost, Measured
 from ._algorithms.bptt import bptt
 from ._learner import Gradient
-from ._leaves import concrete, ravel, split
+from ._leaves import concrete, ravel, slices, split
 from ._norms import nonzero, norm, unit
 from ._problem import Problem, check_arguments, check_problem, starting_state
 from ._signature import takes_key
@@ -151,12 +151,8 @@ def _flat(grads: Params) -> Array:
 
 def _names(grads: Params) -> dict[str, slice]:
     """Where each tensor is in that vector, by its path; before them the total."""
-    leaves = jax.tree_util.tree_leaves_with_path(grads)
-    sizes = [sum(a.size for a in split(leaf)[0]) for _, leaf in leaves]
-    ends = np.cumsum(sizes).tolist()
-    paths = (jax.tree_util.keystr(path) or "params" for path, _ in leaves)
-    slices = (slice(end - size, end) for end, size in zip(ends, sizes, strict=True))
-    return {"": slice(0, ends[-1]), **dict(zip(paths, slices, strict=True))}
+    found = slices(grads)
+    return {"": slice(0, found[-1][1].stop)} | {jax.tree_util.keystr(path) or "params": where for path, where in found}
 
 
 def _check_value(name: str, found: Array, exact: Array) -> None:

@@ -9,7 +9,7 @@ from jax import Array
 from .._core.cell import Params, State
 from .._core.checks import check_arrays
 from ._leaves import split
-from ._local import loss_gradient
+from ._local import loss_gradient, push_of
 from ._problem import Problem, check_differentiable, check_parts, check_problem, checked_step
 
 
@@ -81,8 +81,8 @@ def step_derivatives(problem: Problem, params: Params, state: State, x: Any) -> 
         return split(new_state)[0], new_state
 
     _, pull, new_state = jax.vjp(function, params, inputs, has_aux=True)
-    transposed = jax.linear_transpose(pull, inputs)
-    return StepDerivatives(new_state, lambda params, state: transposed((params, state))[0], pull)
+    push = push_of(pull, inputs)
+    return StepDerivatives(new_state, lambda params, state: push((params, state)), pull)
 
 
 class LossDerivatives(NamedTuple):

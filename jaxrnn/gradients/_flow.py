@@ -11,7 +11,7 @@ from jax import Array, lax
 from .._core.cell import Cell, Params, State, as_step
 from .._reports.flow import Flow, rate_of
 from .._scan.loops import scan
-from ._leaves import at, concrete, is_differentiated, ravel, split, steps_of, unravel
+from ._leaves import at, concrete, ravel, slices, split, steps_of, unravel
 from ._local import local_step, loss_gradient, push_of
 from ._norms import Scaled, nonzero, norm, scaled
 from ._problem import Problem, check_arguments, check_parts, check_problem, starting_state
@@ -69,15 +69,10 @@ def flow(problem: Problem, params: Params, state: State, xs: Any, ys: Any) -> Fl
     found = jax.tree.map(np.asarray, _flow(problem, stride, *args))
     of = "jacobian" if _slope(problem) is None else "weight_hh"
     times = np.arange(steps, 0, -stride)[::-1]
-    norms = dict(zip(_paths(state), found.norms.value().T, strict=True))
+    paths = (jax.tree_util.keystr(path) or "state" for path, _ in slices(args[1]))
+    norms = dict(zip(paths, found.norms.value().T, strict=True))
     rate, numbers = rate_of(times, found.map.log()), (float(found.omega), float(found.bound))
     return Flow(found.total.value(), norms, times, found.map.value(), rate, *numbers, of)
-
-
-def _paths(state: State) -> list[str]:
-    """Of the leaves that are differentiated."""
-    leaves = jax.tree_util.tree_leaves_with_path(state)
-    return [jax.tree_util.keystr(path) or "state" for path, leaf in leaves if is_differentiated(leaf)]
 
 
 class _Norms(NamedTuple):
@@ -126,7 +121,8 @@ def _totals(
     problem: Problem, params: Params, before: State, after: State, xs: Any, ys: Any
 ) -> tuple[_Norms, _Norms, Array]:
     """|λ_t| by leaf and in total, and Ω."""
-    reals, ends = at(split(after)[0], 0), _ends(at(after, 0))
+    first = at(after, 0)
+    reals, leaves_at = split(first)[0], [where for _, where in slices(first)]
 
     def backward(carry: tuple[Scaled, _Norms], inputs: tuple) -> tuple[tuple[Scaled, _Norms], tuple]:
         cotangent, previous = carry
@@ -134,20 +130,14 @@ def _totals(
         arrived = jnp.ldexp(norm(cotangent.vector), jnp.clip(cotangent.exponent - previous.exponent, -9999, 9999))
         term = jnp.where(previous.number == 0, 0, arrived / nonzero(previous.number) - 1) ** 2
         cotangent = cotangent.plus(scaled(ravel(loss_gradient(problem, params, new_state, y)[2])))
-        leaves = jnp.stack(list(map(norm, jnp.split(cotangent.vector, ends))))
-        total = _Norms(norm(cotangent.vector), cotangent.exponent)
+        leaves = jnp.stack([norm(cotangent.vector[where]) for where in leaves_at])
+        total = _norm_of(cotangent)
         return (_back(_pull(problem, params, state, x), reals, cotangent), total), (leaves, total, term)
 
     zero = scaled(jnp.zeros_like(ravel(reals)))
-    start = (zero, _Norms(norm(zero.vector), zero.exponent))
+    start = (zero, _norm_of(zero))
     _, (norms, total, terms) = lax.scan(backward, start, (before, after, xs, ys), reverse=True)
     return _Norms(norms, total.exponent[:, None]), total, jnp.sum(terms)
-
-
-def _ends(state: State) -> list[int]:
-    """Where in a vector of all the reals those of a leaf end, but for the last."""
-    sizes = [sum(part.size for part in split(leaf)[0]) for leaf in jax.tree.leaves(state) if is_differentiated(leaf)]
-    return np.cumsum(sizes)[:-1].tolist()
 
 
 def _back(pull: Any, reals: list[Array], cotangent: Scaled) -> Scaled:
@@ -183,16 +173,16 @@ def _map(problem: Problem, stride: int, params: Params, before: State, after: St
     def column(cotangents: Scaled, inputs: tuple) -> tuple[Scaled, _Norms]:
         row, segment = inputs
         cotangents = joined(cotangents, row)
-        return lax.scan(step_back, cotangents, segment, reverse=True)[0], _row_norms(cotangents)
+        return lax.scan(step_back, cotangents, segment, reverse=True)[0], jax.vmap(_norm_of)(cotangents)
 
     zeros = jax.vmap(scaled)(jnp.zeros_like(direct.vector))
     cotangents, columns = lax.scan(column, zeros, (jnp.arange(1, rows), between), reverse=True)
-    first_column = _row_norms(joined(cotangents, jnp.zeros((), int)))
+    first_column = jax.vmap(_norm_of)(joined(cotangents, jnp.zeros((), int)))
     return jax.tree.map(lambda a, others: jnp.concatenate([a[None], others]).T, first_column, columns)
 
 
-def _row_norms(cotangents: Scaled) -> _Norms:
-    return _Norms(jax.vmap(norm)(cotangents.vector), cotangents.exponent)
+def _norm_of(vector: Scaled) -> _Norms:
+    return _Norms(norm(vector.vector), vector.exponent)
 
 
 def _slope(problem: Problem) -> float | None:

@@ -12,7 +12,7 @@ from .._core.cell import Params, State
 from .._core.checks import check_arrays, check_optional_key, check_static, describe
 from .._core.numerics import narrowed
 from ._leaves import at
-from ._problem import Problem, check_arguments, check_parts, starting_state
+from ._problem import Problem, check_arguments, checked_start
 from ._sums import add_up, zero_sums
 
 
@@ -117,6 +117,4 @@ def checked_init(
 ) -> Any:
     """`init(params, state, x, key)`, if they fit together."""
     check_optional_key("key", key)
-    state = starting_state(problem, params, state)
-    check_parts(problem, params, state, x)
-    return init(params, state, x, key)
+    return init(params, checked_start(problem, params, state, x), x, key)

@@ -58,6 +58,13 @@ def split(tree: Any) -> tuple[list[Array], Callable[[list[Array]], Any]]:
     return list(itertools.chain.from_iterable(parts)), rebuild
 
 
+def slices(tree: Any) -> list[tuple[Any, slice]]:
+    """Of each leaf that is differentiated its path, and where its reals are in a vector of all, as `split` has them."""
+    leaves = [(path, leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree) if is_differentiated(leaf)]
+    ends = itertools.accumulate((leaf.size * (2 if is_complex(leaf) else 1) for _, leaf in leaves), initial=0)
+    return [(path, slice(*pair)) for (path, _), pair in zip(leaves, itertools.pairwise(ends), strict=True)]
+
+
 def _parts(leaf: Array) -> list[Array]:
     if is_complex(leaf):
         return [jnp.real(leaf), jnp.imag(leaf)]

@@ -9,7 +9,7 @@ from jax import Array
 
 from .._core.cell import Params, State, as_step
 from .._core.checks import check_tree_like
-from ._leaves import split
+from ._leaves import split, unravel
 from ._problem import Problem, checked_loss
 
 
@@ -36,8 +36,8 @@ def traced_shapes(problem: Problem, reals: list[Any], weights: list[Any]) -> lis
     return [*weights, *(reals if problem.initial_state is not None else [])]
 
 
-def push_of(pull: Callable[[list[Array]], list[Array]], reals: list[Array]) -> Callable[[list[Array]], list[Array]]:
-    """The Jacobian-vector product of s_{t-1} -> s_t whose vector-Jacobian product is `pull`.
+def push_of(pull: Callable[[list[Array]], Any], reals: list[Array]) -> Callable[[Any], list[Array]]:
+    """The Jacobian-vector product of a step to s_t, like `reals`, whose vector-Jacobian product is `pull`.
 
     The one is the transpose of the other, which a step with a `custom_vjp`, such as that of a spiking cell, has too.
     """
@@ -54,6 +54,14 @@ def loss_gradient(problem: Problem, params: Params, state: State, y: Any) -> tup
 
     value, (direct, cotangent) = jax.value_and_grad(loss, argnums=(0, 1))(params, reals)
     return value, direct, cotangent
+
+
+def with_traced(
+    problem: Problem, params: Params, direct: Params, recurrent: Array, reals: list[Array], weights: list[Array]
+) -> Params:
+    """The direct gradient, plus that of all that is traced, as one vector."""
+    parts = unravel(recurrent, traced_shapes(problem, reals, weights))
+    return with_recurrent(problem, params, direct, parts[: len(weights)], parts[len(weights) :])
 
 
 def with_recurrent(

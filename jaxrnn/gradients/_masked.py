@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from .._core import time
 from .._core.cell import Params, State, as_step
 from .._core.checks import dtype_of
 from ._problem import Problem, check_problem
@@ -51,7 +52,7 @@ def _masked(problem: Problem) -> Problem:
 def _step(problem: Problem, selected: Params, state: State, inputs: tuple[Any, Array]) -> State:
     x, is_there = inputs
     new_state = as_step(problem.step)(selected, state, _zero_unless(is_there, x))
-    return jax.tree.map(functools.partial(jnp.where, is_there), new_state, state)
+    return time.masked(is_there, new_state, state)
 
 
 def _loss(problem: Problem, params: Params, state: State, inputs: tuple[Any, Array]) -> Array:
@@ -62,4 +63,4 @@ def _loss(problem: Problem, params: Params, state: State, inputs: tuple[Any, Arr
 def _zero_unless(is_there: Array, tree: Any) -> Any:
     """Keys stay: there is no zero of them."""
     is_key = lambda a: jnp.issubdtype(dtype_of(a), jax.dtypes.prng_key)  # noqa: E731
-    return jax.tree.map(lambda a: a if is_key(a) else jnp.where(is_there, a, jnp.zeros_like(a)), tree)
+    return jax.tree.map(lambda a: a if is_key(a) else time.masked(is_there, a), tree)

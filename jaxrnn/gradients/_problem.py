@@ -142,6 +142,13 @@ def check_sequences(xs: Any, ys: Any) -> int:
     return steps
 
 
+def checked_start(problem: Problem, params: Params, state: State, x: Any) -> State:
+    """s_0, the given one or the problem's, if it fits together with the parameters and a step for an x like this."""
+    start = starting_state(problem, params, state)
+    check_parts(problem, params, start, x)
+    return start
+
+
 def check_parts(problem: Problem, params: Params, state: State, x: Any) -> None:
     """The parameters can be differentiated, and a step, for an x like this, gives a state like the one it got."""
     check_arrays("params", params)

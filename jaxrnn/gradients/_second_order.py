@@ -13,7 +13,7 @@ from .._core.checks import check_arrays, check_tree_like
 from ._algorithms.bptt import Memory, bptt
 from ._leaves import at, split
 from ._output_loss import OutputLoss
-from ._problem import Problem, check_arguments, check_parts, check_problem
+from ._problem import Problem, check_arguments, check_problem, checked_start, starting_state
 
 
 def hvp(
@@ -115,16 +115,15 @@ def ggn_vector_product(
     49.0
     """
     params, vector = _checked(problem, params, state, xs, ys, vector)
-    tangents = [jnp.zeros_like(a) for a in split(state)[0]]
-    both = (params, vector), (state, tangents)
-    return bptt(_linearised(problem), *both, xs, ys, memory=memory, snapshots=snapshots).grads[0]
+    start = None if state is None else (state, [jnp.zeros_like(a) for a in split(state)[0]])
+    return bptt(_linearised(problem), (params, vector), start, xs, ys, memory=memory, snapshots=snapshots).grads[0]
 
 
 def _checked(problem: Problem, params: Params, state: State, xs: Any, ys: Any, vector: Params) -> tuple[Params, Params]:
     """The parameters and the vector, as arrays that are alike."""
     check_problem(problem)
     check_arguments(params, state, xs, ys)
-    check_parts(problem, params, state, at(xs, 0))
+    checked_start(problem, params, state, at(xs, 0))
     check_arrays("vector", vector)
     params, vector = jax.tree.map(jnp.asarray, (params, vector))
     check_tree_like("vector", vector, params, "as params")
@@ -134,7 +133,19 @@ def _checked(problem: Problem, params: Params, state: State, xs: Any, ys: Any, v
 @functools.lru_cache
 def _linearised(problem: Problem) -> Problem:
     """A problem of (params, vector) whose gradient with respect to params is the product: its loss is linear in o."""
-    return Problem(functools.partial(_step, problem), functools.partial(_loss, problem))
+    start = None if problem.initial_state is None else functools.partial(_initial_state, problem)
+    return Problem(functools.partial(_step, problem), functools.partial(_loss, problem), initial_state=start)
+
+
+def _initial_state(problem: Problem, both: tuple[Params, Params]) -> tuple[State, list[Array]]:
+    """A learnt s_0, and its tangent along the vector."""
+
+    def reals_of(params: Params) -> tuple[list[Array], State]:
+        state = starting_state(problem, params, None)
+        return split(state)[0], state
+
+    _, pushed, state = jax.jvp(reals_of, both[:1], both[1:], has_aux=True)
+    return state, lax.stop_gradient(pushed)
 
 
 def _step(problem: Problem, both: tuple[Params, Params], carried: tuple[State, list[Array]], x: Any) -> Any:

@@ -12,7 +12,7 @@ from jax import Array, lax
 from .._core.cell import Params, State, as_step
 from ._algorithms.bptt import total_loss
 from ._leaves import at, is_complex, is_real, split, steps_of
-from ._problem import Problem, check_arguments, check_parts, check_problem, starting_state
+from ._problem import Problem, check_arguments, check_problem, checked_start
 
 
 def state_gradients(problem: Problem, params: Params, state: State, xs: Any, ys: Any) -> State:
@@ -46,8 +46,7 @@ def state_gradients(problem: Problem, params: Params, state: State, xs: Any, ys:
 @functools.partial(jax.jit, static_argnames="problem")
 def _state_gradients(problem: Problem, params: Params, state: State, xs: Any, ys: Any) -> State:
     """At module level, so that an eager call traces once."""
-    state = starting_state(problem, params, state)
-    check_parts(problem, params, state, at(xs, 0))
+    state = checked_start(problem, params, state, at(xs, 0))
 
     def step(selected: Params, state: State, inputs: tuple[Any, list[Array]]) -> State:
         x, perturbation = inputs

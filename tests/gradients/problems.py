@@ -1,5 +1,6 @@
 """Problems to differentiate: every kind of step, with a read-out that the loss alone sees."""
 
+import functools
 import operator
 from typing import NamedTuple
 
@@ -99,6 +100,28 @@ def reference(problem, params, state, xs, ys):
 
     (value, final), grads = jax.value_and_grad(total, has_aux=True)(params)
     return value, grads, final
+
+
+# What gives the exact gradient, each in a form that does.
+EXACT = {
+    "bptt": gradients.bptt,
+    "sqrt": functools.partial(gradients.bptt, memory="sqrt"),
+    "revolve": functools.partial(gradients.bptt, snapshots=2),
+    "tbptt": functools.partial(gradients.tbptt, k1=2, k2=STEPS),
+    "artbp": functools.partial(gradients.artbp, key=jax.random.key(0), cut=0.0),
+    "rtrl": gradients.rtrl,
+    "snap": functools.partial(gradients.snap, order=99),
+    "dni": functools.partial(gradients.dni, k=STEPS),
+}
+
+
+def assert_unbiased(draw, exact, draws=4000):
+    """The mean of an array, drawn with as many keys, within 4.5 standard errors of the exact one at every entry."""
+    drawn = np.asarray(jax.vmap(draw)(jax.random.split(jax.random.key(0), draws)))
+    parts = (np.real, np.imag) if np.iscomplexobj(drawn) else (np.asarray,)
+    for part in parts:
+        error = np.std(part(drawn), axis=0) / np.sqrt(draws)
+        assert np.all(np.abs(np.mean(part(drawn), axis=0) - part(exact)) < 4.5 * error)
 
 
 def assert_close(ours, theirs, tolerance):

@@ -1,7 +1,5 @@
 """Complex states and parameters: each number is two reals, gradients are as `jax.grad` has them."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +7,7 @@ import pytest
 
 from jaxrnn import gradients
 
-from .problems import STEPS, assert_close, reference
+from .problems import EXACT, STEPS, assert_close, assert_unbiased, reference
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -61,17 +59,6 @@ def make(name):
     return gradients.Problem(step, loss), (params, state, numbers(9, STEPS, FEATURES), numbers(10, STEPS, 2))
 
 
-EXACT = {
-    "bptt": gradients.bptt,
-    "sqrt": functools.partial(gradients.bptt, memory="sqrt"),
-    "revolve": functools.partial(gradients.bptt, snapshots=2),
-    "tbptt": functools.partial(gradients.tbptt, k1=2, k2=STEPS),
-    "artbp": functools.partial(gradients.artbp, key=jax.random.key(0), cut=0.0),
-    "rtrl": gradients.rtrl,
-    "snap": functools.partial(gradients.snap, order=99),
-}
-
-
 @pytest.mark.parametrize("name", ["lru", "mixed"])
 @pytest.mark.parametrize("algorithm", EXACT)
 def test_exact_algorithms(algorithm, name):
@@ -87,15 +74,22 @@ def test_snap1_of_a_linear_recurrent_unit_is_exact():
     assert influence.size == 2 * (2 * N + 2 * N * FEATURES)  # two reals of the state for every real of a parameter
 
 
+def test_the_pattern_names_both_parts_of_a_complex_leaf():
+    problem, (params, state, xs, _) = make("mixed")
+    pattern = gradients.sparsity_pattern(problem, params, state, xs[0])
+    assert pattern.state_leaves == {"h": slice(0, 2), "z": slice(2, 2 + 2 * N)}
+    sizes = {name: where.stop - where.start for name, where in pattern.params_leaves.items()}
+    assert sizes == {"C": params["C"].size, "u": 2, "w": 2 * N * N}
+    assert pattern.params.shape[1] == sum(sizes.values())
+    of_u = pattern.params[:, pattern.params_leaves["u"]].toarray()
+    np.testing.assert_array_equal(of_u[:2], np.eye(2, dtype=bool))  # each sees its own number of h
+    assert not of_u[2:].any()
+
+
 def test_the_mean_of_uoro():
     problem, args = make("lru")
-    draws = jax.vmap(lambda key: gradients.uoro(problem, *args, key=key).grads["B"])(
-        jax.random.split(jax.random.key(0), 4000)
-    )
-    exact = reference(problem, *args)[1]["B"]
-    for part in (np.real, np.imag):
-        error = np.std(part(draws), axis=0) / np.sqrt(len(draws))
-        assert np.all(np.abs(np.mean(part(draws), axis=0) - part(exact)) < 4.5 * error)
+    draw = lambda key: gradients.uoro(problem, *args, key=key).grads["B"]  # noqa: E731
+    assert_unbiased(draw, reference(problem, *args)[1]["B"])
 
 
 def test_reports():

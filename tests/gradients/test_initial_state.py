@@ -8,25 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.flatten_util import ravel_pytree
 
 import jaxrnn as jr
 from jaxrnn import gradients, training
 
 from ..marks import slow_but
-from .problems import STEPS, assert_close, make_problem
+from .problems import EXACT, STEPS, assert_close, assert_unbiased, make_problem
 
 pytestmark = pytest.mark.usefixtures("x64")
-
-EXACT = {
-    "bptt": gradients.bptt,
-    "sqrt": functools.partial(gradients.bptt, memory="sqrt"),
-    "revolve": functools.partial(gradients.bptt, snapshots=2),
-    "tbptt": functools.partial(gradients.tbptt, k1=2, k2=STEPS),
-    "artbp": functools.partial(gradients.artbp, key=jax.random.key(0), cut=0.0),
-    "rtrl": gradients.rtrl,
-    "snap": functools.partial(gradients.snap, order=99),
-    "dni": functools.partial(gradients.dni, k=STEPS),
-}
 
 
 def is_float(leaf):
@@ -82,11 +72,9 @@ def test_the_mean_of_random_ones_is(name):
     problem, args = learnt("gru")
     algorithm = RANDOM[name]
     draw = lambda key: algorithm(problem, *args, key=key).grads["start"][0]  # noqa: E731
-    draws = jax.vmap(draw)(jax.random.split(jax.random.key(0), 4000))
     exact = loop(problem, *args)[1]["start"][0]
     assert float(jnp.abs(exact).max()) > 1e-3
-    error = np.std(draws, axis=0) / np.sqrt(len(draws))
-    assert np.all(np.abs(np.mean(draws, axis=0) - exact) < 4.5 * error)
+    assert_unbiased(draw, exact)
 
 
 def test_truncated_it_is_of_the_losses_that_reach_back_to_it():
@@ -165,6 +153,51 @@ def test_fit_learns_it():
     carry = over_streams.init(params, None, jnp.zeros(3))
     result = training.fit(over_streams, params, optax.sgd(0.1), batches, steps=1, carry=carry)
     np.testing.assert_allclose(result.state.params["start"], 0.1 * 2 * 4 * target, rtol=1e-6)  # 4 steps, tanh'(0) = 1
+
+
+@pytest.mark.parametrize("memory", slow_but(("full",), ["full", "sqrt", "revolve"]))
+def test_second_order_products_are_those_of_dense_matrices(memory):
+    """GGN: the loss is quadratic in what it reads, whose matrix is then JᵀJ, weighted."""
+    problem, (params, state, xs, ys) = learnt("gru")
+    flat, tree = ravel_pytree(params)
+    vector = tree(jnp.cos(jnp.arange(flat.size, dtype=flat.dtype)))
+    along = ravel_pytree(vector)[0]
+    hessian = jax.jit(jax.hessian(lambda flat: loop_value(problem, tree(flat), xs, ys)))(flat)
+    ours = gradients.hvp(problem, params, state, xs, ys, vector, memory=memory)
+    np.testing.assert_allclose(
+        ravel_pytree(ours)[0], hessian @ along, rtol=0, atol=1e-10 * float(jnp.abs(hessian).max())
+    )
+
+    in_parts = problem._replace(loss=gradients.OutputLoss(lambda params, h: params["out"] @ h, squares))
+    jacobian = jax.jit(jax.jacfwd(lambda flat: outputs(problem, tree(flat), xs)))(flat)
+    dense = 2 * jnp.einsum("t,tia,tib->ab", ys["weight"], jacobian, jacobian)
+    ours = gradients.ggn_vector_product(in_parts, params, state, xs, ys, vector, memory=memory)
+    np.testing.assert_allclose(ravel_pytree(ours)[0], dense @ along, rtol=0, atol=1e-10 * float(jnp.abs(dense).max()))
+
+
+def squares(output, target):
+    return target["weight"] * jnp.sum((output - target["y"]) ** 2)
+
+
+def outputs(problem, params, xs):
+    """(T, outputs), by a Python loop."""
+    state, found = problem.initial_state(params), []
+    for x in xs:
+        state = problem.step.step(problem.select(params), state, x)
+        found.append(params["out"] @ state)
+    return jnp.stack(found)
+
+
+def loop_value(problem, params, xs, ys):
+    found = outputs(problem, params, xs)
+    return sum(squares(found[t], jax.tree.map(lambda a, t=t: a[t], ys)) for t in range(STEPS))
+
+
+def test_the_pattern_of_a_step_needs_no_state_where_the_problem_has_one():
+    problem, (params, state, xs, _) = learnt("gru")
+    found = gradients.sparsity_pattern(problem, params, state, xs[0])
+    given = problem._replace(initial_state=None), params, problem.initial_state(params), xs[0]
+    assert found == gradients.sparsity_pattern(*given)
 
 
 def test_compare_flow_and_state_gradients_take_it():

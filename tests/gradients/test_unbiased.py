@@ -9,7 +9,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from jaxrnn import gradients
-from jaxrnn.gradients._algorithms import uoro
+from jaxrnn.gradients._algorithms import outer, uoro
 
 from ..marks import slow_but
 from .problems import assert_close, make_problem
@@ -93,7 +93,7 @@ def test_wrong_estimators_are_found_out(name, spoil):
 @pytest.mark.slow
 def test_a_uoro_without_its_last_signs_is_found_out(monkeypatch):
     """The term of the present step, dropped from one of the two vectors."""
-    monkeypatch.setattr(uoro, "joined", lambda pushed, right, signs, immediate: (pushed + signs, right))
+    monkeypatch.setattr(outer, "joined", lambda pushed, right, signs, immediate: (pushed + signs, right))
     problem, args = small_problem()
     uoro._learner.cache_clear()
     exact = gradients.bptt(problem, *args)[1]

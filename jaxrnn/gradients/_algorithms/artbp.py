@@ -15,7 +15,7 @@ from ..._core.checks import check_arrays, check_key, dtype_of, shown
 from ..._core.compat import is_concrete
 from .._learner import Gradient
 from .._leaves import at, split, steps_of
-from .._problem import Problem, check_arguments, check_parts, check_problem, starting_state
+from .._problem import Problem, check_arguments, check_problem, checked_start, starting_state
 from .bptt import total_loss
 
 _REAL = (jnp.floating, jnp.integer)
@@ -92,7 +92,7 @@ def with_cuts(
 
         μ_t = ∂l_t/∂s_t / p_t + μ_{t+1} ∂s_{t+1}/∂s_t [kept]        dL/dθ = Σ_t ∂l_t/∂θ + p_t μ_t ∂s_t/∂θ
     """
-    check_parts(problem, params, starting_state(problem, params, state), at(xs, 0))
+    checked_start(problem, params, state, at(xs, 0))
     products = _products(kept, weights)
     before = jnp.concatenate([jnp.ones(1, bool), kept])  # whether λ passes on to the step before
 

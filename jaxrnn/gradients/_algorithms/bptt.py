@@ -19,9 +19,9 @@ from .._local import with_recurrent
 from .._problem import (
     Problem,
     check_arguments,
-    check_parts,
     check_problem,
     checked_loss,
+    checked_start,
     starting_state,
 )
 from .._slots import Slots
@@ -101,8 +101,7 @@ def _kept_states(memory: Any, snapshots: Any, steps: int) -> Memory | int:
 @jax.named_scope("jaxrnn.gradients.bptt")
 def _bptt(problem: Problem, memory: Memory | int, params: Params, state: State, xs: Any, ys: Any) -> Gradient:
     """At module level, so that an eager call traces once."""
-    start = starting_state(problem, params, state)
-    check_parts(problem, params, start, at(xs, 0))
+    start = checked_start(problem, params, state, at(xs, 0))
     if isinstance(memory, int):
         return _revolve(problem, memory, params, start, xs, ys)
     total = functools.partial(total_loss, problem, state=state, xs=xs, ys=ys, sqrt=memory == "sqrt")

@@ -11,7 +11,7 @@ from .._affine import affine_of
 from .._learner import Gradient, Learner, sequence_gradient
 from .._problem import Problem
 from .kronecker import Scheme, kronecker_learner
-from .uoro import joined
+from .outer import joined
 
 
 def kf_rtrl(

@@ -33,7 +33,7 @@ from .._local import local_step, loss_gradient, real_shapes, traced_shapes, with
 from .._problem import Problem
 from .influence.pattern import hashable
 from .influence.transition import affine_by_unit, affine_transition, transition
-from .uoro import joined
+from .outer import advanced, begun, contracted
 
 
 class Scheme(NamedTuple):
@@ -85,10 +85,7 @@ def _init(
     n, terms, numbers = sum(a.size for a in reals), scheme.terms, as_numbers(key)
     sizes = (inputs.size,), (n, merged.size), (n,), (others.size,)
     inputs, influence, left, right = (jnp.zeros((terms, *size), dtype) for size in sizes)
-    if problem.initial_state is not None:
-        numbers, now = next_key(numbers)
-        left = jax.random.rademacher(now, left.shape, dtype)
-        right = jnp.concatenate([right, left], axis=1)
+    numbers, left, right = begun(problem, numbers, left, right)
     return KroneckerCarry(state, numbers, inputs, influence, left, right)
 
 
@@ -148,22 +145,17 @@ def _update(
     if traced:
         pull_others = functools.partial(_pull_others, pull, parts, reals, dtype)
         signs = jax.random.rademacher(apart, left.shape, dtype)
-        left, right = jax.vmap(joined)(left @ onward.T, right, signs, _padded(jax.vmap(pull_others)(signs), right))
+        left, right = jax.vmap(advanced)(left @ onward.T, right, signs, jax.vmap(pull_others)(signs))
 
     value, direct, cotangent = loss_gradient(problem, params, new_state, y)
     cotangent = ravel(cotangent, dtype)
     by_merged = scheme.weight * jnp.einsum("i,tim->tm", cotangent, influence)
     recurrent = _gradient(problem, parts, weights, inputs, by_merged)
-    by_others = unravel((left @ cotangent) @ right / scheme.terms, traced)
+    by_others = unravel(contracted(cotangent, left, right), traced)
     for index, gradient in zip(parts.others_at, by_others, strict=False):
         recurrent[index] = gradient
     grads = with_recurrent(problem, params, direct, recurrent, by_others[len(parts.others) :])
     return KroneckerCarry(new_state, numbers, inputs, influence, left, right), value, grads
-
-
-def _padded(immediate: Array, right: Array) -> Array:
-    """With zeros for what no step has an immediate influence of."""
-    return jnp.pad(immediate, ((0, 0), (0, right.shape[1] - immediate.shape[1])))
 
 
 def _onward(problem: Problem, params: Params, state: State, x: Any, pull: Callable, reals: list[Array]) -> Array:

@@ -12,9 +12,9 @@ from ..._core.checks import check_int
 from .._keys import as_numbers, next_key
 from .._learner import Gradient, Learner, checked_init, checked_update, sequence_gradient
 from .._leaves import ravel, unravel, wide_dtype
-from .._local import local_step, loss_gradient, push_of, real_shapes, traced_shapes, with_recurrent
-from .._norms import norm
+from .._local import local_step, loss_gradient, push_of, real_shapes, with_traced
 from .._problem import Problem, check_problem
+from .outer import advanced, begun, contracted
 
 
 def uoro(
@@ -99,12 +99,7 @@ def _init(problem: Problem, samples: int, params: Params, state: State, x: Any, 
     reals, weights = real_shapes(problem, params, state)
     dtype = wide_dtype([*reals, *weights])
     left, right = (jnp.zeros((samples, sum(a.size for a in leaves)), dtype) for leaves in (reals, weights))
-    numbers = as_numbers(key)
-    if problem.initial_state is not None:
-        numbers, now = next_key(numbers)
-        left = jax.random.rademacher(now, left.shape, dtype)
-        right = jnp.concatenate([right, left], axis=1)
-    return UOROCarry(state, numbers, left, right)
+    return UOROCarry(state, *begun(problem, as_numbers(key), left, right))
 
 
 @jax.named_scope("jaxrnn.gradients.uoro")
@@ -119,30 +114,10 @@ def _update(problem: Problem, params: Params, carry: UOROCarry, x: Any, y: Any) 
 
     def advance(left: Array, right: Array, signs: Array) -> tuple[Array, Array]:
         pushed, immediate = push(unravel(left, reals)), ravel(pull(unravel(signs, reals))[0], dtype)
-        return joined(ravel(pushed, dtype), right, signs, jnp.pad(immediate, (0, right.size - immediate.size)))
+        return advanced(ravel(pushed, dtype), right, signs, immediate)
 
     left, right = jax.vmap(advance)(carry.left, carry.right, signs)
     value, direct, cotangent = loss_gradient(problem, params, new_state, y)
-    recurrent = _weighted(_weighted(ravel(cotangent, dtype), left.T), right) / len(left)
-    parts = unravel(recurrent, traced_shapes(problem, reals, weights))
-    grads = with_recurrent(problem, params, direct, parts[: len(weights)], parts[len(weights) :])
+    recurrent = contracted(ravel(cotangent, dtype), left, right)
+    grads = with_traced(problem, params, direct, recurrent, reals, weights)
     return UOROCarry(new_state, numbers, left, right), value, grads
-
-
-def joined(pushed: Array, right: Array, signs: Array, immediate: Array) -> tuple[Array, Array]:
-    """ρ0 Ds + ρ1 ν and θ/ρ0 + νI/ρ1, with the ρ that make the product's variance least; θ and I may be matrices."""
-    rho0 = _ratio(right, pushed)
-    rho1 = _ratio(immediate, signs)
-    return rho0 * pushed + rho1 * signs, right / rho0 + immediate / rho1
-
-
-def _weighted(weights: Array, rows: Array) -> Array:
-    """weights @ rows, where a weight of 0 has no part in it, also of a row that has overflowed."""
-    return weights @ jnp.where(weights[:, None] == 0, 0, rows)
-
-
-def _ratio(a: Array, b: Array) -> Array:
-    """√(|a|/|b|), and 1 where either is 0: any positive number leaves the mean as it is."""
-    lengths = norm(a), norm(b)
-    usable = (lengths[0] > 0) & (lengths[1] > 0)
-    return jnp.sqrt(jnp.where(usable, lengths[0], 1) / jnp.where(usable, lengths[1], 1))

@@ -22,7 +22,7 @@ from jax import Array, lax
 from ...._core.cell import Cell, Params, State
 from ..._learner import Learner, checked_init, checked_update
 from ..._leaves import ravel, unravel, wide_dtype
-from ..._local import local_step, loss_gradient, real_shapes, traced_shapes, with_recurrent
+from ..._local import local_step, loss_gradient, real_shapes, traced_shapes, with_traced
 from ..._problem import Problem
 from .dependence import Pattern
 from .pattern import SparsityPattern, hashable, structure_of, warn_of_density
@@ -113,8 +113,7 @@ def _update(
 
     value, direct, cotangent = loss_gradient(problem, params, new_state, y)
     recurrent = _contract(layout, jnp.pad(ravel(cotangent, dtype), nowhere), influence)
-    parts = unravel(recurrent, traced_shapes(problem, reals, weights))
-    grads = with_recurrent(problem, params, direct, parts[: len(weights)], parts[len(weights) :])
+    grads = with_traced(problem, params, direct, recurrent, reals, weights)
     return InfluenceCarry(new_state, influence), value, grads
 
 

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import hashlib
-import itertools
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -14,9 +13,9 @@ import scipy.sparse as sp
 from jax import Array
 
 from ...._core.cell import Cell, Params, State, Step, as_step
-from ..._leaves import is_real
+from ..._leaves import slices
 from ..._local import local_step, real_shapes
-from ..._problem import Problem, check_parts, check_problem
+from ..._problem import Problem, check_problem, checked_start
 from .dependence import Pattern
 from .sparsity import Structure, jacobian_pattern
 
@@ -26,8 +25,9 @@ class SparsityPattern:
     """Which entries of a step's two Jacobians can be other than zero, n numbers in the state, P parameters.
 
     Elements are numbered leaf by leaf in the order of `jax.tree.leaves`, each in C order; leaves of the state that are
-    not floating-point are left out. Matrices of NumPy, JAX and SciPy are taken, and kept as copies that cannot be
-    written to. Two patterns are equal, and hash alike, if their entries are the same: equal ones do not retrace.
+    not floating-point are left out, a complex leaf has its real parts and then its imaginary ones. Matrices of NumPy,
+    JAX and SciPy are taken, and kept as copies that cannot be written to. Two patterns are equal, and hash alike, if
+    their entries are the same: equal ones do not retrace.
 
     Fields:
       state: (n, n), of ∂s′/∂s.
@@ -102,22 +102,18 @@ def sparsity_pattern(problem: Problem, params: Params, state: State, x: Any) -> 
      [0 0 0 0 0 0 0 0 0 1 1 1]]
     """
     check_problem(problem)
-    check_parts(problem, params, state, x)
-    shapes = jax.eval_shape(lambda: (params, state, x))
+    shapes = jax.eval_shape(lambda: (params, checked_start(problem, params, state, x), x))
     found = structure_of(problem, *hashable(shapes))
     warn_of_density(problem.step, found.without_rule)
     selected = jax.eval_shape(lambda params: problem.select(params), shapes[0])
-    state_leaves, params_leaves = _slices(shapes[1]), _slices(selected)
+    state_leaves, params_leaves = _named(shapes[1]), _named(selected)
     total = found.pattern.shape[1] - found.pattern.shape[0]
     return SparsityPattern(found.pattern[:, total:], found.pattern[:, :total], state_leaves, params_leaves)
 
 
-def _slices(tree: Any) -> dict[str, slice]:
-    """Where the floating-point leaves of a tree are."""
-    leaves = [(path, leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree) if is_real(leaf)]
-    ends = itertools.accumulate((leaf.size for _, leaf in leaves), initial=0)
-    names = (jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in leaves)
-    return {name: slice(*ends) for name, ends in zip(names, itertools.pairwise(ends), strict=True)}
+def _named(tree: Any) -> dict[str, slice]:
+    """Where the reals of a tree's leaves are."""
+    return {jax.tree_util.keystr(path, simple=True, separator="."): where for path, where in slices(tree)}
 
 
 def hashable(shapes: Any) -> tuple[tuple[Any, ...], Any]:
