@@ -233,7 +233,7 @@ def _train(arguments: argparse.Namespace) -> int:
     )
     with _run.output_folder(arguments.out, RUN, given.get("overwrite", False), given.get("resume", False)):
         if folder.resume and folder.checkpoints.exists() and any(folder.checkpoints.iterdir()):
-            _check_kind(folder)
+            _config_of(folder)
         return _train_in(folder, config, corpus, mesh, given.get("watch"))
 
 
@@ -314,11 +314,11 @@ def _report(run: training.RunFolder, result: training.Result, seconds: float) ->
 
 
 def _sample(arguments: argparse.Namespace) -> int:
-    model, params, run = _load(arguments)
+    run = training.RunFolder(arguments.run)
+    config = _config_of(run)
     drawn = sample(
-        model,
-        params,
-        run.saved_config()["vocabulary"],
+        *_load(run, config, best=arguments.best),
+        config["vocabulary"],
         arguments.prime,
         arguments.length,
         temperature=arguments.temperature,
@@ -336,13 +336,15 @@ def _sample(arguments: argparse.Namespace) -> int:
 def _eval(arguments: argparse.Namespace) -> int:
     if arguments.text is not None and arguments.part:
         raise _run.UserError("--part is of the run's own text; with --text all of that text is read")
-    model, params, run = _load(arguments)
+    run = training.RunFolder(arguments.run)
+    config = _config_of(run)
+    model, params = _load(run, config, best=arguments.best)
     if arguments.unit is not None and arguments.unit >= model.hidden_size:
         raise _run.UserError(f"--unit must lie in [0, {model.hidden_size}), got {arguments.unit}")
     folder = pathlib.Path(arguments.out or arguments.run)
     _run.check_absent(folder, (EVALUATION, HEAT_MAP), arguments.overwrite)
     folder.mkdir(parents=True, exist_ok=True)
-    corpus, what, ids = _text_to_read(arguments, run)
+    corpus, what, ids = _text_to_read(arguments, run, config)
     losses = read(model, params, ids)
     result = {"of": what, "characters": len(losses), **figures(float(losses.mean()))}
     _run.write_json(folder / EVALUATION, result)
@@ -358,9 +360,11 @@ def _eval(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _text_to_read(arguments: argparse.Namespace, run: training.RunFolder) -> tuple[corpora.Corpus, str, np.ndarray]:
+def _text_to_read(
+    arguments: argparse.Namespace, run: training.RunFolder, config: dict[str, Any]
+) -> tuple[corpora.Corpus, str, np.ndarray]:
     """The corpus, and of it what is read: its name and its ids."""
-    config, path = run.saved_config(), arguments.text or run.saved_notes()["text"]
+    path = arguments.text or run.saved_notes()["text"]
     corpus = corpora.make_corpus(corpora.read_text(path), config["split"], config["vocabulary"])
     if not arguments.text and corpus.digest != config["text_sha256"]:
         raise _run.UserError(f"{path or 'the standard library'} is not the text that the run was trained on")
@@ -371,21 +375,21 @@ def _text_to_read(arguments: argparse.Namespace, run: training.RunFolder) -> tup
     return corpus, what, ids
 
 
-def _load(arguments: argparse.Namespace) -> tuple[CharModel, Any, training.RunFolder]:
+def _load(run: training.RunFolder, config: dict[str, Any], *, best: bool) -> tuple[CharModel, Any]:
     """The model and its parameters, the last or the best."""
-    run = training.RunFolder(arguments.run)
-    saved = run.saved_config()
-    _check_kind(run)
     names = {field.name for field in dataclasses.fields(Config)}
-    config = Config(**{name: value for name, value in saved.items() if name in names})
-    return *load(config, saved["vocabulary"], run, best=arguments.best), run
+    return load(
+        Config(**{name: value for name, value in config.items() if name in names}), config["vocabulary"], run, best=best
+    )
 
 
-def _check_kind(run: training.RunFolder) -> None:
-    """A run that is there is one of ours."""
-    kind = run.saved_config().get("experiment", "another program")
+def _config_of(run: training.RunFolder) -> dict[str, Any]:
+    """The configuration of a run that is there, which is one of ours."""
+    config = run.saved_config()
+    kind = config.get("experiment", "another program")
     if kind != KIND:
         raise _run.UserError(f"{run.path} holds a run of {kind}, expected one of {KIND}")
+    return config
 
 
 def _prime(corpus: corpora.Corpus) -> str:

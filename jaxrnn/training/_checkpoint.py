@@ -105,16 +105,16 @@ def save(folder: pathlib.Path, state: TrainState, best: Best | None, about: dict
         ) from error
 
 
-def restore(path: pathlib.Path, like: TrainState, mesh: Mesh | None = None) -> TrainState:
+def restore(path: pathlib.Path, manifest: Manifest, like: TrainState, mesh: Mesh | None) -> TrainState:
     """The state of a checkpoint, laid out over the mesh.
 
     Args:
+      manifest: as `read_manifest` gives it.
       like: the shapes of what is expected.
 
     Raises:
       CheckpointError: it is damaged, or its arrays are not those of `like`.
     """
-    manifest = read_manifest(path)
     _check_arrays(path, manifest.arrays, _arrays(like))
     raw = jax.eval_shape(_raw, like)
     abstract = _laid_out(raw, mesh, REPLICATED)._replace(carry=_laid_out(raw.carry, mesh, BATCH))
@@ -124,16 +124,17 @@ def restore(path: pathlib.Path, like: TrainState, mesh: Mesh | None = None) -> T
     return state
 
 
-def restore_best(path: pathlib.Path, params: Any, mesh: Mesh | None = None) -> Best:
+def restore_best(path: pathlib.Path, manifest: Manifest, params: Any, mesh: Mesh | None) -> Best:
     """The best parameters that a checkpoint has, laid out over the mesh.
 
     Args:
+      manifest: as `read_manifest` gives it.
       params: the shapes of what is expected.
 
     Raises:
       CheckpointError: it is damaged, it has none, or its arrays are not those of `params`.
     """
-    best = read_manifest(path).best
+    best = manifest.best
     if best is None:
         raise CheckpointError(f"{path} has no best parameters: the run had no evaluation with best")
     try:

@@ -90,7 +90,7 @@ class RunFolder:
         Raises:
           CheckpointError: there is none, or it is damaged.
         """
-        return self._manifest().config
+        return self._manifest()[1].config
 
     def saved_notes(self) -> Row:
         """The notes of the newest checkpoint.
@@ -98,7 +98,7 @@ class RunFolder:
         Raises:
           CheckpointError: there is none, or it is damaged.
         """
-        return self._manifest().notes
+        return self._manifest()[1].notes
 
     def load(self, like: TrainState, mesh: Mesh | None = None) -> TrainState:
         """The newest checkpoint.
@@ -116,7 +116,7 @@ class RunFolder:
             raise TypeError(f"like must be a training.TrainState, got {type(like).__name__}")
         check_shapes("like", like)
         check_mesh(mesh)
-        return _checkpoint.restore(self._newest(), like, mesh)
+        return _checkpoint.restore(*self._manifest(), like, mesh)
 
     def load_best(self, params: Any, mesh: Mesh | None = None) -> Best:
         """The best parameters by an evaluation with `best`, as the newest checkpoint has them.
@@ -131,7 +131,7 @@ class RunFolder:
         """
         check_shapes("params", params)
         check_mesh(mesh)
-        return _checkpoint.restore_best(self._newest(), params, mesh)
+        return _checkpoint.restore_best(*self._manifest(), params, mesh)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -177,21 +177,21 @@ class RunFolder:
                 self._check_empty()
             if not _checkpoint.steps(self.checkpoints):
                 return OpenFolder(self, Resumed(None, [], None), 0)
-            manifest = self._manifest()
+            path, manifest = self._manifest()
             self._check_config(manifest.config)
             content = self._metrics_of(manifest)
-            best = self.load_best(like.params, mesh) if manifest.best else None
-            resumed = Resumed(self.load(like, mesh), [_row(line) for line in content.splitlines()], best)
+            best = _checkpoint.restore_best(path, manifest, like.params, mesh) if manifest.best else None
+            state = _checkpoint.restore(path, manifest, like, mesh)
+            resumed = Resumed(state, [_row(line) for line in content.splitlines()], best)
             return OpenFolder(self, resumed, len(content), hashlib.sha256(content))
 
-    def _manifest(self) -> _checkpoint.Manifest:
-        return _checkpoint.read_manifest(self._newest())
-
-    def _newest(self) -> pathlib.Path:
+    def _manifest(self) -> tuple[pathlib.Path, _checkpoint.Manifest]:
+        """The newest checkpoint, every file of which is as it was written: to find that out takes a reading of all."""
         steps = _checkpoint.steps(self.checkpoints)
         if not steps:
             raise CheckpointError(f"{self.path} holds no checkpoint")
-        return _checkpoint.path_of(self.checkpoints, steps[-1])
+        path = _checkpoint.path_of(self.checkpoints, steps[-1])
+        return path, _checkpoint.read_manifest(path)
 
     def _check_empty(self) -> None:
         if _checkpoint.steps(self.checkpoints) or (self.metrics.exists() and self.metrics.stat().st_size):
