@@ -21,8 +21,10 @@ def cross_entropy(logits: Array, ids: Array) -> Array:
 
 
 def figures(loss: float) -> dict[str, float]:
-    """A mean loss in nats a character, as the field writes it."""
-    return {"loss": loss, "bits_per_character": loss / math.log(2), "perplexity": math.exp(loss)}
+    """A mean loss in nats a character, as the field writes it; the perplexity of a ruined model may be inf."""
+    with np.errstate(over="ignore"):
+        perplexity = float(np.exp(loss))
+    return {"loss": loss, "bits_per_character": loss / math.log(2), "perplexity": perplexity}
 
 
 def parallel_loss(model: CharModel, params: Any, ids: np.ndarray, batch: int) -> float:

@@ -294,18 +294,18 @@ def test_an_evaluation_is_not_replaced_unasked(trained, tmp_path, capsys):
 
 
 def test_the_best_parameters_can_be_read(text, tmp_path, capsys):
-    """With a learning rate that ruins the model, the best are not the last."""
-    options = ["--steps", 30, "--evaluate-every", 10, "--lr", 3.0, "--warmup", 20, "--clip", 1000]
+    """The first step of a warm-up changes nothing, the next two ruin the model: the best are not the last."""
+    options = ["--steps", 3, "--evaluate-every", 1, "--lr", 1000, "--warmup", 1]
     assert train(text, tmp_path, *options) == 0
     evaluations = [row for row in metrics(tmp_path) if "validation_loss" in row]
     least = min(evaluations, key=lambda row: row["validation_loss"])
-    assert json.loads((tmp_path / "summary.json").read_text())["best_step"] == least["step"] < 30
+    assert json.loads((tmp_path / "summary.json").read_text())["best_step"] == least["step"] == 1
     read_losses = []
     for best in ([], ["--best"]):
         assert main(["eval", "--run", str(tmp_path), "--overwrite", *best]) == 0
         read_losses.append(json.loads((tmp_path / "eval.json").read_text())["loss"])
-    assert read_losses[1] < 0.9 * read_losses[0]
-    assert read_losses[1] == pytest.approx(least["validation_loss"], rel=0.1)
+    assert read_losses[1] < 0.1 * read_losses[0]
+    assert read_losses[1] == pytest.approx(least["validation_loss"], rel=0.01)
     capsys.readouterr()
     assert main(["sample", "--run", str(tmp_path), "--best", "--length", "5"]) == 0
     assert len(capsys.readouterr().out) == 7  # a line break first and last
@@ -335,6 +335,7 @@ def test_reading_in_blocks_is_reading_at_once(size):
 
 def test_figures():
     assert figures(math.log(2)) == {"loss": math.log(2), "bits_per_character": 1.0, "perplexity": pytest.approx(2.0)}
+    assert figures(800.0)["perplexity"] == math.inf  # no OverflowError, which would end a training
 
 
 def shares(temperature, top_k, top_p, count=4000):
