@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 from jaxrnn import gradients
 
 from .compare_picture import Points, draw_quality
+from .curves import color_of
 
-COLORS = {"bptt": "0.2", "snap 1": "#e08214", "snap 2": "#1f6fb4", "snap 3": "#2e8b57", "rtrl": "#7b4fa3"}
+COLORS = {**{name: color_of(name) for name in ("bptt", "snap 1", "rtrl")}, "snap 2": "#1f6fb4", "snap 3": "#2e8b57"}
 
 
 def draw(

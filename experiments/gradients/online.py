@@ -1,0 +1,249 @@
+"""The subcommand `online`: two tasks learnt from endless streams, by every online learner, in equal seconds."""
+
+import argparse
+import functools
+import pathlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from tqdm import tqdm
+
+from jaxrnn import gradients, training
+
+from .. import _memory, _run
+from . import online_picture
+from .command import Subparsers, add_parser
+from .compare import POINTS
+from .networks import CELLS
+from .online_tasks import LEARNT, LONGEST, SPREAD, Task, copying, init, problem_of, reading
+
+PICTURE, RESULTS = "online.png", "online.json"
+FILES = (PICTURE, RESULTS)
+COPY, TEXT = "copy", "text"
+_ENDLESS = 10**6  # compiled calls
+_NUMBERS = 4  # that a symbol is at the same time: one-hot and itself, of this call and the next
+
+
+class Way(NamedTuple):
+    """A learner, and how it is used."""
+
+    make: Callable[..., gradients.Learner]
+    rates: dict[str, float]  # by task: of Adam, the best of 0.001, 0.003, 0.01, 0.03 (results/online-rates)
+    every: int = 1  # steps of the stream to an update of the parameters
+    steps: int = 500  # of the stream to a compiled call
+
+
+_online = gradients.online
+LEARNERS: dict[str, Way] = {
+    "bptt 50": Way(functools.partial(_online.tbptt, k1=50, k2=50), {COPY: 1e-2, TEXT: 1e-2}, every=50),
+    "tbptt 10, 10": Way(functools.partial(_online.tbptt, k1=10, k2=10), {COPY: 1e-2, TEXT: 1e-2}, every=10),
+    "tbptt 1, 10": Way(functools.partial(_online.tbptt, k1=1, k2=10), {COPY: 1e-2, TEXT: 1e-2}),
+    "dni 5": Way(functools.partial(_online.dni, k=5), {COPY: 1e-2, TEXT: 1e-2}, every=5),
+    "rtrl": Way(_online.rtrl, {COPY: 1e-2, TEXT: 1e-2}, steps=50),
+    "snap 1": Way(_online.snap, {COPY: 1e-2, TEXT: 1e-2}),
+    "eprop": Way(_online.eprop, {COPY: 1e-2, TEXT: 1e-2}),
+    "rflo": Way(functools.partial(_online.rflo, feedback="random"), {COPY: 1e-2, TEXT: 1e-2}),
+    "uoro": Way(_online.uoro, {COPY: 1e-2, TEXT: 1e-2}),
+    "kf_rtrl": Way(_online.kf_rtrl, {COPY: 1e-2, TEXT: 1e-2}),
+    "ok": Way(_online.ok, {COPY: 1e-2, TEXT: 1e-2}),
+}
+HEAVIEST = ("bptt 50", "rtrl", "ok")  # of windows, of influence, of matrices to be decomposed
+
+DESCRIPTION = f"""\
+Learn two tasks online: from endless streams that are never unrolled, by each learner of jaxrnn.gradients.online, for
+the same wall time, compilation left out (as in arXiv:2006.07232 and arXiv:1805.10842).
+
+  {COPY}   strings of two symbols are heard and then said again, one after another. They are of 1 symbol at first; the
+         longest may be one longer whenever less than {LEARNT} bits are missing of a symbol, and the others are up to
+         {SPREAD} shorter. Measured by the longest string that is learnt, {LONGEST} at most
+  {TEXT}   character by character of a text, what is the next one? Measured by the bits that are missing of each, as it
+         is first seen, unless the text is so short that it is read again
+
+Parameters change at every step, by Adam at a rate that was chosen for each learner and task. For comparison there is
+back-propagation through windows of 50 and 10 steps, which changes them once a window ("bptt 50", "tbptt 10, 10"), and
+"tbptt 1, 10", which goes 10 steps back at every step. "dni 5" guesses what comes after segments of 5 steps. "rflo" has
+random feedback, "eprop" the symmetric one. snap 2 is rtrl, as every unit is linked to every other one.
+"""
+
+EPILOG = f"""\
+files in DIR:
+  {PICTURE}   the longest string learnt, and bits of a character, against seconds
+  {RESULTS}  arguments, both curves for each learner, what its rates came to
+
+Ctrl-C ends early; the files are written with what is there.
+"""
+
+
+class Learnt(NamedTuple):
+    """What became of a training, after each compiled call."""
+
+    rate: float
+    steps: int  # of each stream in a call
+    seconds: list[float]  # since the first began
+    bits: list[float]  # missing of a symbol, the mean over the call
+    longest: list[int]  # string that is learnt
+    failed: list[str]  # why it ended early, if it did
+
+    def score(self) -> tuple[bool, int, float]:
+        """The higher the better: at the end, and one that failed is worse than any other."""
+        points = self.points()
+        return (not self.failed, points.longest[-1], -points.bits[-1]) if points.seconds else (False, -1, 0.0)
+
+    def points(self) -> online_picture.Points:
+        """What is drawn of it and written down; bits are means since the point before."""
+        ends = np.unique(np.geomspace(1, len(self.seconds), POINTS).astype(int)) if self.seconds else np.zeros(0, int)
+        bits = [float(part.mean()) for part in np.split(np.array(self.bits), ends[:-1]) if len(part)]
+        seconds, longest = ([column[end - 1] for end in ends] for column in (self.seconds, self.longest))
+        return online_picture.Points((self.steps * ends).tolist(), seconds, bits, longest, self.failed)
+
+
+Found = dict[str, dict[str, list[Learnt]]]  # by task and learner, at each rate
+
+
+def add(subparsers: Subparsers) -> None:
+    """Its parser."""
+    parser = add_parser(subparsers, "online", "two tasks learnt from streams in equal seconds", DESCRIPTION, EPILOG)
+    data = parser.add_argument_group("network and data")
+    data.add_argument(
+        "--text", type=_run.path, metavar="PATH", help="a UTF-8 file, or a folder of them (default: Python's library)"
+    )
+    data.add_argument("--cell", choices=CELLS, default="gru", help="default: gru")
+    data.add_argument("--hidden", type=_run.positive, default=32, metavar="H", help="hidden units (default: 32)")
+    data.add_argument("--batch", type=_run.positive, default=8, metavar="B", help="streams (default: 8)")
+    parser.add_argument(
+        "--seconds", type=_run.positive, default=8, metavar="S", help="for each learner and task (default: 8)"
+    )
+    parser.add_argument(
+        "--lr",
+        nargs="+",
+        type=_run.above_zero,
+        metavar="R",
+        help="rates to try, of which each learner keeps its best (default: what was best of four)",
+    )
+    parser.add_argument("--seed", type=_run.seed, default=0, metavar="S", help="of all that is random (default: 0)")
+
+
+def check(arguments: argparse.Namespace) -> None:
+    """An error if the text is too short, or the learners that take the most would not fit."""
+    flags = "--hidden or --batch"
+    task = reading(arguments.text)
+    symbols = arguments.batch * max(way.steps for way in LEARNERS.values())
+    _memory.check_bytes(flags, 4 * _NUMBERS * symbols * (1 + task.inputs))
+    for way in (LEARNERS[name] for name in HEAVIEST):
+        gradient = _gradient(arguments, task, way)
+        batch = jax.tree.map(lambda a: a[0], task.stream(arguments.batch, way.every, 0).batches(0, 1))
+        with _memory.own_limits():
+            begin = functools.partial(_begin, arguments, task, gradient)
+            _memory.check_training(flags, gradient, optax.adam(1.0), lambda begin=begin, batch=batch: (*begin(), batch))
+
+
+def run(arguments: argparse.Namespace, folder: pathlib.Path) -> int:
+    """Train, print, draw; the exit status."""
+    tasks = {COPY: copying(), TEXT: reading(arguments.text)}
+    found: Found = {task: {} for task in tasks}
+    plan = [
+        (task, name, rate)
+        for task in tasks
+        for name, way in LEARNERS.items()
+        for rate in arguments.lr or [way.rates[task]]
+    ]
+    status = 0
+    try:
+        for task, name, rate in tqdm(plan, disable=None, leave=False):
+            learnt = Learnt(rate, LEARNERS[name].steps, [], [], [], [])
+            found[task].setdefault(name, []).append(learnt)
+            _learn(arguments, tasks[task], LEARNERS[name], learnt)
+    except KeyboardInterrupt as error:
+        print("interrupted")
+        status = _run.status_of(error)
+    _tell(found)
+    _write(folder, arguments, tasks, found)
+    return status
+
+
+def _gradient(arguments: argparse.Namespace, task: Task, way: Way) -> training.StepGradient:
+    return training.over_streams(way.make(problem_of(arguments.cell, arguments.hidden, task.outputs)))
+
+
+def _begin(arguments: argparse.Namespace, task: Task, gradient: training.StepGradient) -> tuple[Any, Any]:
+    """Parameters, and the carry of streams that begin."""
+    key, key_learner = jax.random.split(jax.random.key(arguments.seed))
+    params = init(arguments.cell, arguments.hidden, task, key)
+    state = CELLS[arguments.cell].initial_state(params["cell"], (arguments.batch,))
+    return params, gradient.init(params, state, jnp.zeros((arguments.batch, task.inputs)), key_learner)
+
+
+def _learn(arguments: argparse.Namespace, task: Task, way: Way, learnt: Learnt) -> None:
+    """Train for the time that is given, and note what is learnt."""
+    stream = task.stream(arguments.batch, way.every, arguments.seed)
+    gradient, optimizer, chunk = _gradient(arguments, task, way), optax.adam(learnt.rate), way.steps // way.every
+    params, carry = _begin(arguments, task, gradient)
+    fit = functools.partial(training.fit, gradient, params, optimizer, stream.batches)
+    options = {"carry": carry, "chunk": chunk, "progress": False}
+
+    def note(rows: list[dict[str, Any]], state: training.TrainState) -> bool:
+        del state
+        learnt.bits.append(float(np.mean([row["loss"] for row in rows])) / way.every)
+        learnt.seconds.append(rows[-1]["seconds"])
+        learnt.longest.append(stream.heard(learnt.bits[-1]))
+        return learnt.seconds[-1] >= arguments.seconds
+
+    try:
+        _run.raise_if_asked(fit(chunk, **options).ended)  # compiles
+        _run.raise_if_asked(fit(_ENDLESS * chunk, on_chunk=note, **options).ended)
+    except training.NonFiniteLossError as error:
+        learnt.failed.append(str(error))
+
+
+def best(found: dict[str, list[Learnt]]) -> dict[str, Learnt]:
+    """Of each learner, its training at the rate that came furthest."""
+    return {name: max(each, key=Learnt.score) for name, each in found.items()}
+
+
+def _tell(found: Found) -> None:
+    for task, learners in found.items():
+        if not learners:
+            continue
+        print(f"\n{task:14}{'rate':>8}{'steps':>11}{'seconds':>9}{'longest learnt':>16}{'bits':>8}")
+        for name, learnt in best(learners).items():
+            if learnt.seconds:
+                steps, seconds, bits, longest = (column[-1] for column in learnt.points()[:4])
+                string = longest if task == COPY else ""
+                print(f"{name:14}{learnt.rate:8g}{steps:11,}{seconds:9.1f}{string:16}{bits:8.3f}")
+            for why in learnt.failed:
+                print(f"{name:14}{why}")
+
+
+def _write(folder: pathlib.Path, arguments: argparse.Namespace, tasks: dict[str, Task], found: Found) -> None:
+    bits = {task: tasks[task].bits() for task in tasks}
+    drawn = {task: best(learners) for task, learners in found.items()}
+    points = {task: {name: learnt.points() for name, learnt in each.items()} for task, each in drawn.items()}
+    learners = {
+        task: {
+            name: {
+                "rate": learnt.rate,
+                **points[task][name]._asdict(),
+                "tried": [_tried(each) for each in found[task][name]],
+            }
+            for name, learnt in each.items()
+        }
+        for task, each in drawn.items()
+    }
+    _run.write_json(folder / RESULTS, {"arguments": vars(arguments), **_run.rounded({"bits": bits, **learners})})
+    title = (
+        f"learnt online in equal seconds: {arguments.cell}, {arguments.hidden} units, {arguments.batch} streams, "
+        f"seed {arguments.seed}"
+    )
+    with _run.replacing(folder / PICTURE) as path:
+        online_picture.draw(path, title, points[COPY], points[TEXT], bits[TEXT])
+    print(f"\n{folder}: {PICTURE}, {RESULTS}")
+
+
+def _tried(learnt: Learnt) -> dict[str, Any]:
+    """What a rate came to."""
+    ends = {field: (getattr(learnt.points(), field) or [None])[-1] for field in ("steps", "longest", "bits")}
+    return {"rate": learnt.rate, **ends, "failed": learnt.failed}
