@@ -17,13 +17,25 @@ from jaxrnn import gradients, training
 from .. import _memory, _run
 from . import online_picture
 from .command import Subparsers, add_parser
-from .compare import POINTS
 from .networks import CELLS
-from .online_tasks import LEARNT, LONGEST, SPREAD, Task, copying, init, problem_of, reading
+from .online_tasks import (
+    HELD_OUT_LONGEST,
+    LEARNT,
+    LONGEST,
+    SPREAD,
+    Stream,
+    Task,
+    copying,
+    init,
+    missing,
+    problem_of,
+    reading,
+)
 
 PICTURE, RESULTS = "online.png", "online.json"
 FILES = (PICTURE, RESULTS)
 COPY, TEXT = "copy", "text"
+APART = 1.1  # from one time that is noted to the next
 _ENDLESS = 10**6  # compiled calls
 _NUMBERS = 4  # that a symbol is at the same time: one-hot and itself, of this call and the next
 
@@ -60,45 +72,35 @@ the same wall time, compilation left out (as in arXiv:2006.07232 and arXiv:1805.
   {COPY}   strings of two symbols are heard and then said again, one after another. They are of 1 symbol at first; the
          longest may be one longer whenever less than {LEARNT} bits are missing of a symbol, and the others are up to
          {SPREAD} shorter. Measured by the longest string that is learnt, {LONGEST} at most
-  {TEXT}   character by character of a text, what is the next one? Measured by the bits that are missing of each, as it
-         is first seen, unless the text is so short that it is read again
+  {TEXT}   character by character of a text, what is the next one? Measured by the bits that are missing of each, on
+         text that is held out
 
 Parameters change at every step, by Adam at a rate that was chosen for each learner and task. For comparison there is
 back-propagation through windows of 50 and 10 steps, which changes them once a window ("bptt 50", "tbptt 10, 10"), and
-"tbptt 1, 10", which goes 10 steps back at every step. "dni 5" guesses what comes after segments of 5 steps. "rflo" has
-random feedback, "eprop" the symmetric one. snap 2 is rtrl, as every unit is linked to every other one.
+through 10 steps back at every step ("tbptt 1, 10"). "dni 5" guesses what comes after segments of 5 steps, and changes
+them once a segment. "rflo" has random feedback, "eprop" the symmetric one. SnAp-2 of these cells is RTRL.
 """
 
 EPILOG = f"""\
 files in DIR:
   {PICTURE}   the longest string learnt, and bits of a character, against seconds
-  {RESULTS}  arguments, both curves for each learner, what its rates came to
+  {RESULTS}  arguments, both curves for each learner (of copies also the bits missing of
+               strings of {HELD_OUT_LONGEST - SPREAD} to {HELD_OUT_LONGEST} symbols), what its rates came to
 
 Ctrl-C ends early; the files are written with what is there.
 """
 
 
 class Learnt(NamedTuple):
-    """What became of a training, after each compiled call."""
+    """What became of a training."""
 
     rate: float
-    steps: int  # of each stream in a call
-    seconds: list[float]  # since the first began
-    bits: list[float]  # missing of a symbol, the mean over the call
-    longest: list[int]  # string that is learnt
-    failed: list[str]  # why it ended early, if it did
+    points: online_picture.Points
 
     def score(self) -> tuple[bool, int, float]:
         """The higher the better: at the end, and one that failed is worse than any other."""
-        points = self.points()
-        return (not self.failed, points.longest[-1], -points.bits[-1]) if points.seconds else (False, -1, 0.0)
-
-    def points(self) -> online_picture.Points:
-        """What is drawn of it and written down; bits are means since the point before."""
-        ends = np.unique(np.geomspace(1, len(self.seconds), POINTS).astype(int)) if self.seconds else np.zeros(0, int)
-        bits = [float(part.mean()) for part in np.split(np.array(self.bits), ends[:-1]) if len(part)]
-        seconds, longest = ([column[end - 1] for end in ends] for column in (self.seconds, self.longest))
-        return online_picture.Points((self.steps * ends).tolist(), seconds, bits, longest, self.failed)
+        points = self.points
+        return (not points.failed, points.longest[-1], -points.bits[-1]) if points.bits else (False, -1, 0.0)
 
 
 Found = dict[str, dict[str, list[Learnt]]]  # by task and learner, at each rate
@@ -122,7 +124,7 @@ def add(subparsers: Subparsers) -> None:
         nargs="+",
         type=_run.above_zero,
         metavar="R",
-        help="rates to try, of which each learner keeps its best (default: what was best of four)",
+        help="rates to try, of which each learner keeps its best (default: of 0.001, 0.003, 0.01, 0.03 what was best)",
     )
     parser.add_argument("--seed", type=_run.seed, default=0, metavar="S", help="of all that is random (default: 0)")
 
@@ -139,6 +141,9 @@ def check(arguments: argparse.Namespace) -> None:
         with _memory.own_limits():
             begin = functools.partial(_begin, arguments, task, gradient)
             _memory.check_training(flags, gradient, optax.adam(1.0), lambda begin=begin, batch=batch: (*begin(), batch))
+    params = _memory.shapes(flags, lambda: init(arguments.cell, arguments.hidden, task, jax.random.key(0)))
+    measure = functools.partial(missing, arguments.cell, arguments.hidden, task.outputs)
+    _memory.check(flags, measure, params, jax.tree.map(jnp.asarray, task.held_out))
 
 
 def run(arguments: argparse.Namespace, folder: pathlib.Path) -> int:
@@ -154,9 +159,9 @@ def run(arguments: argparse.Namespace, folder: pathlib.Path) -> int:
     status = 0
     try:
         for task, name, rate in tqdm(plan, disable=None, leave=False):
-            learnt = Learnt(rate, LEARNERS[name].steps, [], [], [], [])
+            learnt = Learnt(rate, online_picture.Points([], [], [], [], []))
             found[task].setdefault(name, []).append(learnt)
-            _learn(arguments, tasks[task], LEARNERS[name], learnt)
+            _learn(arguments, tasks[task], LEARNERS[name], rate, learnt.points)
     except KeyboardInterrupt as error:
         print("interrupted")
         status = _run.status_of(error)
@@ -177,26 +182,42 @@ def _begin(arguments: argparse.Namespace, task: Task, gradient: training.StepGra
     return params, gradient.init(params, state, jnp.zeros((arguments.batch, task.inputs)), key_learner)
 
 
-def _learn(arguments: argparse.Namespace, task: Task, way: Way, learnt: Learnt) -> None:
-    """Train for the time that is given, and note what is learnt."""
-    stream = task.stream(arguments.batch, way.every, arguments.seed)
-    gradient, optimizer, chunk = _gradient(arguments, task, way), optax.adam(learnt.rate), way.steps // way.every
+def _learn(arguments: argparse.Namespace, task: Task, way: Way, rate: float, points: online_picture.Points) -> None:
+    """Train for the time that is given, and note what is learnt; what measuring takes is not counted."""
+    gradient, chunk = _gradient(arguments, task, way), way.steps // way.every
+    stream, kept = task.stream(arguments.batch, way.every, arguments.seed), []
     params, carry = _begin(arguments, task, gradient)
-    fit = functools.partial(training.fit, gradient, params, optimizer, stream.batches)
+    fit = functools.partial(training.fit, gradient, params, optax.adam(rate), stream.batches)
     options = {"carry": carry, "chunk": chunk, "progress": False}
-
-    def note(rows: list[dict[str, Any]], state: training.TrainState) -> bool:
-        del state
-        learnt.bits.append(float(np.mean([row["loss"] for row in rows])) / way.every)
-        learnt.seconds.append(rows[-1]["seconds"])
-        learnt.longest.append(stream.heard(learnt.bits[-1]))
-        return learnt.seconds[-1] >= arguments.seconds
-
+    note = functools.partial(_note, arguments.seconds, way, stream, points, kept)
     try:
         _run.raise_if_asked(fit(chunk, **options).ended)  # compiles
         _run.raise_if_asked(fit(_ENDLESS * chunk, on_chunk=note, **options).ended)
     except training.NonFiniteLossError as error:
-        learnt.failed.append(str(error))
+        points.failed.append(str(error))
+    finally:
+        measure = functools.partial(missing, arguments.cell, arguments.hidden, task.outputs, held_out=task.held_out)
+        points.bits.extend(float(measure(params)) for params in kept)
+
+
+def _note(
+    until: int,
+    way: Way,
+    stream: Stream,
+    points: online_picture.Points,
+    kept: list[Any],
+    rows: list[dict[str, Any]],
+    state: training.TrainState,
+) -> bool:
+    """Tell the stream how it is going; now and then, and at the end, a point, and the parameters to be measured."""
+    longest = stream.heard(float(np.mean([row["loss"] for row in rows])) / way.every)
+    seconds = rows[-1]["seconds"]
+    if seconds >= until or not kept or seconds > APART * points.seconds[-1]:
+        points.steps.append(rows[-1]["step"] * way.every)
+        points.seconds.append(seconds)
+        points.longest.append(longest)
+        kept.append(state.params)
+    return seconds >= until
 
 
 def best(found: dict[str, list[Learnt]]) -> dict[str, Learnt]:
@@ -209,41 +230,37 @@ def _tell(found: Found) -> None:
         if not learners:
             continue
         print(f"\n{task:14}{'rate':>8}{'steps':>11}{'seconds':>9}{'longest learnt':>16}{'bits':>8}")
-        for name, learnt in best(learners).items():
-            if learnt.seconds:
-                steps, seconds, bits, longest = (column[-1] for column in learnt.points()[:4])
+        for name, (rate, points) in best(learners).items():
+            if points.bits:
+                steps, seconds, longest, bits = (column[-1] for column in points[:4])
                 string = longest if task == COPY else ""
-                print(f"{name:14}{learnt.rate:8g}{steps:11,}{seconds:9.1f}{string:16}{bits:8.3f}")
-            for why in learnt.failed:
+                print(f"{name:14}{rate:8g}{steps:11,}{seconds:9.1f}{string:16}{bits:8.3f}")
+            for why in points.failed:
                 print(f"{name:14}{why}")
 
 
 def _write(folder: pathlib.Path, arguments: argparse.Namespace, tasks: dict[str, Task], found: Found) -> None:
-    bits = {task: tasks[task].bits() for task in tasks}
+    levels = {task: tasks[task].levels() for task in tasks}
     drawn = {task: best(learners) for task, learners in found.items()}
-    points = {task: {name: learnt.points() for name, learnt in each.items()} for task, each in drawn.items()}
     learners = {
         task: {
-            name: {
-                "rate": learnt.rate,
-                **points[task][name]._asdict(),
-                "tried": [_tried(each) for each in found[task][name]],
-            }
-            for name, learnt in each.items()
+            name: {"rate": rate, **points._asdict(), "tried": [_tried(other) for other in found[task][name]]}
+            for name, (rate, points) in each.items()
         }
         for task, each in drawn.items()
     }
-    _run.write_json(folder / RESULTS, {"arguments": vars(arguments), **_run.rounded({"bits": bits, **learners})})
+    _run.write_json(folder / RESULTS, {"arguments": vars(arguments), **_run.rounded({"levels": levels, **learners})})
     title = (
         f"learnt online in equal seconds: {arguments.cell}, {arguments.hidden} units, {arguments.batch} streams, "
         f"seed {arguments.seed}"
     )
+    copies, texts = ({name: learnt.points for name, learnt in drawn[task].items()} for task in (COPY, TEXT))
     with _run.replacing(folder / PICTURE) as path:
-        online_picture.draw(path, title, points[COPY], points[TEXT], bits[TEXT])
+        online_picture.draw(path, title, copies, texts, levels[TEXT])
     print(f"\n{folder}: {PICTURE}, {RESULTS}")
 
 
 def _tried(learnt: Learnt) -> dict[str, Any]:
     """What a rate came to."""
-    ends = {field: (getattr(learnt.points(), field) or [None])[-1] for field in ("steps", "longest", "bits")}
-    return {"rate": learnt.rate, **ends, "failed": learnt.failed}
+    ends = {field: (getattr(learnt.points, field) or [None])[-1] for field in ("steps", "longest", "bits")}
+    return {"rate": learnt.rate, **ends, "failed": learnt.points.failed}

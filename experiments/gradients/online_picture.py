@@ -18,8 +18,8 @@ class Points(NamedTuple):
 
     steps: list[int]  # of each stream
     seconds: list[float]
-    bits: list[float]  # missing of a symbol, means since the point before
     longest: list[int]  # string that is learnt
+    bits: list[float]  # missing of a symbol that is held out
     failed: list[str]  # why it ended early, if it did
 
 
@@ -30,8 +30,8 @@ def draw(
     figure = Figure(figsize=(15, 6.5), layout="constrained")
     figure.suptitle(title)
     copying, reading = figure.subplots(1, 2)
-    _draw_copying(copying, {name: points for name, points in copies.items() if points.seconds})
-    _draw_reading(reading, {name: points for name, points in texts.items() if points.seconds}, levels)
+    _draw_copying(copying, {name: points for name, points in copies.items() if points.bits})
+    _draw_reading(reading, {name: points for name, points in texts.items() if points.bits}, levels)
     figure.savefig(path, format="png", dpi=100)
 
 
@@ -63,7 +63,7 @@ def _draw_reading(axis: Axes, curves: dict[str, Points], levels: dict[str, float
             textcoords="offset points",
             color="0.4",
         )
-    axis.set(ylabel="bits missing of a character, when it is first seen", title="reading a text")
+    axis.set(ylabel="bits missing of a character, held out", title="reading a text")
     _finish(axis, curves)
     ends = {name: (points.seconds[-1], points.bits[-1]) for name, points in curves.items()}
     label_ends(

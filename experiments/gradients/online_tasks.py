@@ -19,6 +19,9 @@ from .networks import CELLS
 LEARNT = 0.15  # bits missing of a symbol, below which strings become longer
 LONGEST = 20  # that a compiled call holds whole, whichever the learner
 SPREAD = 5  # the shortest strings are this much shorter than the longest
+HELD_OUT = 16, 500  # streams and steps, at most
+HELD_OUT_LONGEST = 10
+TRAINED_ON = (95.0, 0.0, 5.0)  # percent of a text, its first and its last part
 
 
 class Stream(Protocol):
@@ -102,27 +105,41 @@ def _by_update(values: np.ndarray, every: int) -> np.ndarray:
     return np.swapaxes(values.reshape(len(values), -1, every, *values.shape[2:]), 0, 1)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Task:
     """A kind of stream, and the sizes of the network for it."""
 
     inputs: int
     outputs: int
-    text: np.ndarray | None = None  # ids; None: copies
+    corpus: _corpus.Corpus | None = None  # None: copies
 
     def stream(self, streams: int, every: int, seed: int) -> Stream:
         """From its beginning; a UserError if the text is too short."""
-        if self.text is None:
+        if self.corpus is None:
             return Copies(streams, every, seed)
-        return Characters(_corpus.streams(self.text, streams, every, seed), self.inputs)
+        return Characters(_corpus.streams(self.corpus.part("train"), streams, every, seed), self.inputs)
 
-    def bits(self) -> dict[str, float]:
-        """What is missing of a symbol for who knows nothing, or how frequent each is."""
-        if self.text is None:
+    @functools.cached_property
+    def held_out(self) -> tuple[Any, dict[str, Any]]:
+        """Streams (B, T, ...) that are not learnt from, of a text from places evenly spread over its last part."""
+        streams, steps = HELD_OUT
+        if self.corpus is None:
+            drawn = [strings(np.random.default_rng(stream), steps, HELD_OUT_LONGEST) for stream in range(streams)]
+            return jax.tree.map(lambda *each: np.stack(each), *drawn)
+        ids = self.corpus.part("test")
+        length = min(steps, len(ids) - 1)
+        starts = np.linspace(0, len(ids) - 1 - length, min(streams, (len(ids) - 1) // length)).astype(int)
+        rows = ids[starts[:, None] + np.arange(length + 1)].astype(np.int32)
+        return _one_hot(rows[:, :-1], self.inputs), {"symbol": rows[:, 1:], "weight": np.ones(rows[:, 1:].shape)}
+
+    def levels(self) -> dict[str, float]:
+        """Bits that are missing of a symbol held out for who knows nothing, or how frequent each is in training."""
+        if self.corpus is None:
             return {"chance": 1.0}
-        frequencies = np.bincount(self.text) / len(self.text)
-        frequencies = frequencies[frequencies > 0]
-        return {"chance": float(np.log2(self.inputs)), "unigram": float(-frequencies @ np.log2(frequencies))}
+        counts = np.bincount(self.corpus.part("train"), minlength=self.inputs)
+        frequencies = (counts + 1) / (counts + 1).sum()  # of what is never seen, once
+        unigram = -np.log2(frequencies)[self.held_out[1]["symbol"]].mean()
+        return {"chance": float(np.log2(self.inputs)), "unigram": float(unigram)}
 
 
 def copying() -> Task:
@@ -133,9 +150,8 @@ def copying() -> Task:
 @functools.cache
 def reading(path: str | None) -> Task:
     """The text at a path, the standard library's by default."""
-    corpus = _corpus.make_corpus(_corpus.read_text(path), (100.0, 0.0, 0.0))
-    size = len(corpus.vocabulary)
-    return Task(size, size, corpus.ids)
+    corpus = _corpus.make_corpus(_corpus.read_text(path), TRAINED_ON)
+    return Task(len(corpus.vocabulary), len(corpus.vocabulary), corpus)
 
 
 @functools.cache
@@ -151,6 +167,17 @@ def problem_of(cell_name: str, hidden: int, outputs: int) -> gradients.Problem:
 
 def _bits(logits: Array, y: dict[str, Array]) -> Array:
     return -y["weight"] * jax.nn.log_softmax(logits)[y["symbol"]] / jnp.log(2)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def missing(cell_name: str, hidden: int, outputs: int, params: Any, held_out: tuple[Any, dict[str, Any]]) -> Array:
+    """Bits of a symbol, the mean over streams that begin with a state of zeros."""
+    problem, state = problem_of(cell_name, hidden, outputs), CELLS[cell_name].initial_state(params["cell"])
+
+    def of_one(xs: Any, ys: dict[str, Any]) -> Array:
+        return gradients.bptt(problem, params, state, xs, ys).value / len(xs)
+
+    return jnp.mean(jax.vmap(of_one)(*held_out))
 
 
 def init(cell_name: str, hidden: int, task: Task, key: Array) -> dict[str, Any]:

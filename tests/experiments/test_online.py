@@ -11,6 +11,7 @@ import pytest
 from experiments import _run
 from experiments.gradients import compare, curves, online, online_tasks
 from experiments.gradients.__main__ import main
+from experiments.gradients.online_picture import Points
 from jaxrnn import gradients
 
 
@@ -50,18 +51,32 @@ def test_strings_become_longer_when_they_are_learnt():
 
 
 def test_a_text_is_asked_for_what_comes_next(tmp_path):
-    text = "abacabadabacabae" * 4
+    text = "abacabadabacabae" * 10
     (tmp_path / "text.txt").write_text(text)
     task = online_tasks.reading(str(tmp_path / "text.txt"))
     xs, ys = task.stream(streams=2, every=3, seed=0).batches(0, 4)
     assert xs.shape == (4, 2, 3, 5)
-    for stream in range(2):
-        read = "".join("abcde"[i] for i in np.asarray(xs[:, stream]).argmax(-1).ravel())
-        asked = "".join("abcde"[i] for i in ys["symbol"][:, stream].ravel())
-        assert read[1:] == asked[:-1]
-        assert read + asked[-1] in text
-    shares = np.array([8, 4, 2, 1, 1]) / 16
-    assert task.bits() == pytest.approx({"chance": np.log2(5), "unigram": -(shares * np.log2(shares)).sum()})
+    held_out, asked = task.held_out
+    assert held_out.shape == (1, 7, 5)  # 5% of 160, the last one asked for alone
+    pairs = [(xs[:, stream].reshape(-1, 5), ys["symbol"][:, stream].ravel()) for stream in range(2)]
+    for x, symbols in [*pairs, (held_out[0], asked["symbol"][0])]:
+        read, following = ("".join("abcde"[i] for i in ids) for ids in (np.asarray(x).argmax(-1), symbols))
+        assert read[1:] == following[:-1]
+        assert read + following[-1] in text
+    assert read + following[-1] == text[152:]
+    counts = np.array([text[:152].count(letter) for letter in text[153:]])
+    unigram = -np.log2((counts + 1) / (152 + 5)).mean()
+    assert task.levels() == pytest.approx({"chance": np.log2(5), "unigram": unigram})
+
+
+def test_what_is_missing_is_measured_in_bits():
+    """A network of zeros knows nothing: one bit of each of two symbols, log2(5) of one of five."""
+    for task in (online_tasks.copying(), online_tasks.Task(5, 5)):
+        params = jax.tree.map(jnp.zeros_like, online_tasks.init("lstm", 3, task, jax.random.key(0)))
+        xs, ys = online_tasks.copying().held_out
+        xs = np.pad(xs, ((0, 0), (0, 0), (0, task.inputs - 3)))
+        found = online_tasks.missing("lstm", 3, task.outputs, params, (xs, ys))
+        assert found == pytest.approx(np.log2(task.outputs), rel=1e-5)
 
 
 def test_every_online_learner_is_there():
@@ -87,16 +102,15 @@ def test_every_learner_takes_both_tasks(name):
         assert jax.tree.map(jnp.shape, grads) == jax.tree.map(jnp.shape, params)
 
 
-def learnt(bits, longest=(1, 1), failed=()):
-    return online.Learnt(0.1, 500, [0.5, 1.0][: len(bits)], list(bits), list(longest[: len(bits)]), list(failed))
+def learnt(*bits, longest=1, failed=()):
+    count = len(bits)
+    return online.Learnt(0.1, Points([500] * count, [0.5] * count, [longest] * count, list(bits), list(failed)))
 
 
 def test_the_best_rate_is_the_one_that_comes_furthest():
-    tried = [learnt([]), learnt([1.0, 0.1], failed=["inf"]), learnt([1.0, 0.5]), learnt([1.0, 0.4])]
-    for count in range(1, 5):
+    tried = [learnt(), learnt(1.0, 0.1, failed=["inf"]), learnt(1.0, 0.5), learnt(1.0, 0.4), learnt(0.6, longest=2)]
+    for count in range(1, len(tried) + 1):
         assert online.best({"a": tried[:count]})["a"] is tried[count - 1]
-    longer = learnt([1.0, 0.6], longest=(1, 2))
-    assert online.best({"a": [*tried, longer]})["a"] is longer
 
 
 @pytest.mark.parametrize(
@@ -132,18 +146,17 @@ def test_online_leaves_its_files(text, tmp_path, capsys, monkeypatch):
         assert found["bits"][-1] < found["bits"][0]
         assert found["seconds"] == sorted(found["seconds"])
         assert found["seconds"][-1] >= 1
-        assert len({len(found[field]) for field in ("steps", "seconds", "bits", "longest")}) == 1
-    assert results["bits"]["text"]["unigram"] < results["bits"]["text"]["chance"]
+        assert len({len(found[field]) for field in ("steps", "seconds", "longest", "bits")}) == 1
+    assert results["levels"]["text"]["unigram"] < results["levels"]["text"]["chance"]
     assert "tbptt 10, 10" in capsys.readouterr().out
     assert main([*command, *out]) == 2
     assert "already holds a run" in capsys.readouterr().err
 
 
 def test_online_interrupted_leaves_what_is_there(text, tmp_path, monkeypatch):
-    def interrupted(arguments, task, way, learnt):
-        learnt.seconds.append(0.5)
-        learnt.bits.append(0.9)
-        learnt.longest.append(0)
+    def interrupted(arguments, task, way, rate, points):
+        for column, value in zip(points, (500, 0.5, 0, 0.9), strict=False):
+            column.append(value)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(online, "_learn", interrupted)
