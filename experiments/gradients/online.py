@@ -51,17 +51,17 @@ class Way(NamedTuple):
 
 _online = gradients.online
 LEARNERS: dict[str, Way] = {
-    "bptt 50": Way(functools.partial(_online.tbptt, k1=50, k2=50), {COPY: 1e-2, TEXT: 1e-2}, every=50),
-    "tbptt 10, 10": Way(functools.partial(_online.tbptt, k1=10, k2=10), {COPY: 1e-2, TEXT: 1e-2}, every=10),
-    "tbptt 1, 10": Way(functools.partial(_online.tbptt, k1=1, k2=10), {COPY: 1e-2, TEXT: 1e-2}),
-    "dni 5": Way(functools.partial(_online.dni, k=5), {COPY: 1e-2, TEXT: 1e-2}, every=5),
+    "bptt 50": Way(functools.partial(_online.tbptt, k1=50, k2=50), {COPY: 3e-3, TEXT: 1e-2}, every=50),
+    "tbptt 10, 10": Way(functools.partial(_online.tbptt, k1=10, k2=10), {COPY: 1e-2, TEXT: 3e-3}, every=10),
+    "tbptt 1, 10": Way(functools.partial(_online.tbptt, k1=1, k2=10), {COPY: 3e-3, TEXT: 3e-3}),
+    "dni 5": Way(functools.partial(_online.dni, k=5), {COPY: 3e-3, TEXT: 3e-3}, every=5),
     "rtrl": Way(_online.rtrl, {COPY: 1e-2, TEXT: 1e-2}, steps=50),
-    "snap 1": Way(_online.snap, {COPY: 1e-2, TEXT: 1e-2}),
-    "eprop": Way(_online.eprop, {COPY: 1e-2, TEXT: 1e-2}),
-    "rflo": Way(functools.partial(_online.rflo, feedback="random"), {COPY: 1e-2, TEXT: 1e-2}),
-    "uoro": Way(_online.uoro, {COPY: 1e-2, TEXT: 1e-2}),
-    "kf_rtrl": Way(_online.kf_rtrl, {COPY: 1e-2, TEXT: 1e-2}),
-    "ok": Way(_online.ok, {COPY: 1e-2, TEXT: 1e-2}),
+    "snap 1": Way(_online.snap, {COPY: 1e-2, TEXT: 3e-3}),
+    "eprop": Way(_online.eprop, {COPY: 1e-2, TEXT: 3e-3}),
+    "rflo": Way(functools.partial(_online.rflo, feedback="random"), {COPY: 3e-3, TEXT: 3e-3}),
+    "uoro": Way(_online.uoro, {COPY: 1e-2, TEXT: 1e-3}),
+    "kf_rtrl": Way(_online.kf_rtrl, {COPY: 3e-3, TEXT: 1e-3}),
+    "ok": Way(_online.ok, {COPY: 1e-3, TEXT: 3e-3}),
 }
 HEAVIEST = ("bptt 50", "rtrl", "ok")  # of windows, of influence, of matrices to be decomposed
 

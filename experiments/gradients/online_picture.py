@@ -44,7 +44,7 @@ def _draw_copying(axis: Axes, curves: dict[str, Points]) -> None:
         ends[name] = points.seconds[-1], heights[-1]
     axis.set(ylabel="longest string learnt", title="copying strings")
     axis.yaxis.set_major_locator(MaxNLocator(integer=True))
-    _finish(axis, curves)
+    _finish(axis, curves, room=1.3)
     label_ends(
         axis, ends, {name: _text(name, points, f"{points.longest[-1]}") for name, points in curves.items()}, _LINE
     )
@@ -64,7 +64,7 @@ def _draw_reading(axis: Axes, curves: dict[str, Points], levels: dict[str, float
             color="0.4",
         )
     axis.set(ylabel="bits missing of a character, held out", title="reading a text")
-    _finish(axis, curves)
+    _finish(axis, curves, room=4)
     ends = {name: (points.seconds[-1], points.bits[-1]) for name, points in curves.items()}
     label_ends(
         axis, ends, {name: _text(name, points, f"{points.bits[-1]:.2f}") for name, points in curves.items()}, _LINE
@@ -75,13 +75,13 @@ def _text(name: str, points: Points, end: str) -> str:
     return f"{name}: {end}" + ", not finite" * bool(points.failed)
 
 
-def _finish(axis: Axes, curves: dict[str, Points]) -> None:
-    """Limits that nothing changes any more: from half the first time to the last one."""
+def _finish(axis: Axes, curves: dict[str, Points], room: float) -> None:
+    """Limits that nothing changes any more: the last time, and the first one with some room before it."""
     axis.set_xlabel("seconds of training, compilation left out")
     plain_seconds(axis)
     if curves:
         times = [time for points in curves.values() for time in points.seconds]
-        axis.set_xlim(min(times) / 2, max(times))
+        axis.set_xlim(min(times) / room, max(times))
     axis.set_ylim(axis.get_ylim())
     axis.grid(alpha=0.25)
     axis.spines[["top", "right"]].set_visible(False)

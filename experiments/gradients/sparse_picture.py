@@ -34,7 +34,7 @@ def draw(
     for name, curve in curves.items():
         style = {"color": COLORS[name], "label": name, "linewidth": 1.6}
         by_update.plot(curve.updates, curve.losses, **style)
-        by_second.plot(curve.seconds, curve.losses, **style)
+        by_second.plot(*curve.in_time(), **style)
     for axis, label in ((by_update, "updates"), (by_second, "seconds, compilation left out")):
         axis.set(xlabel=label, ylabel="bits missing", xscale="log", ylim=(0, 1.1))
         axis.set_title(f"learning against {label.split(',')[0]}")

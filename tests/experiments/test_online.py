@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from experiments import _run
-from experiments.gradients import compare, curves, online, online_tasks
+from experiments.gradients import compare, compare_picture, curves, online, online_tasks
 from experiments.gradients.__main__ import main
 from experiments.gradients.online_picture import Points
 from jaxrnn import gradients
@@ -126,6 +126,11 @@ def test_the_best_rate_is_the_one_that_comes_furthest():
 )
 def test_names_at_the_ends_do_not_collide(wanted, places):
     np.testing.assert_allclose(curves.spread(np.array(wanted), 0.1), places, atol=1e-12)
+
+
+def test_a_curve_has_one_loss_at_a_time():
+    points = compare_picture.Points([1, 2, 10, 20], [0.5, 0.5, 0.5, 1.0], [4.0, 3.0, 2.0, 1.0])
+    assert points.in_time() == ([0.5, 1.0], [2.0, 1.0])
 
 
 @pytest.mark.slow
