@@ -108,6 +108,10 @@ FLAGS = {
         **{"--hidden": "positive", "--sparsity": "fraction", "--longest": "positive", "--batch": "positive"},
         **{"--updates": "positive", "--trained": "positive", "--seed": "seed", **OUTPUT},
     },
+    "gradients online": {
+        **{"--text": "path", "--cell": "a choice", "--hidden": "positive", "--batch": "positive"},
+        **{"--seconds": "positive", "--lr": "above 0", "--seed": "seed", **OUTPUT},
+    },
     "gradients variance": {
         **{"--cell": "a choice", "--hidden": "positive", "--longest": "string", "--trained": "positive"},
         **{"--draws": "positive", "--seed": "seed", **OUTPUT},

@@ -21,10 +21,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from experiments._corpus import encode, make_corpus, read_text, streams
 from experiments._run import UserError
 from experiments.charlm import pictures
 from experiments.charlm.__main__ import main
-from experiments.charlm.corpus import encode, make_corpus, read_text, streams
 from experiments.charlm.evaluate import figures, read
 from experiments.charlm.model import CELLS, CharModel
 from experiments.charlm.sampling import draw, sample
