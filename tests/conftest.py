@@ -1,10 +1,9 @@
 """Quick compilation, strict dtype promotion, no silent rank promotion, and processes that end with their test.
 
-Compilation takes most of the time, so programs are compiled with few optimisations and by XLA:CPU's older code
-generation, which takes half the time of the newer. With JAXRNN_TESTS_COMPILE=as-users they are compiled as a user's
-are: .ci/run also runs so what may depend on it, the tests of rounding, of memory and of resuming, and all examples.
-
-What one process has compiled, the others of the same run read: JAX's compilation cache is a folder that ends with it.
+Compilation takes most of the time, so programs are compiled with few optimisations, by XLA:CPU's older code
+generation, which takes half the time of the newer, and each in one piece: split for many cores, small ones take a fifth
+longer. With JAXRNN_TESTS_COMPILE=as-users they are compiled as a user's are: .ci/run also runs so what may depend on
+it, the tests of rounding, of memory and of resuming, and all examples.
 """
 
 import contextlib
@@ -15,16 +14,12 @@ import pathlib
 import signal
 import subprocess
 import sys
-import tempfile
 
 if os.environ.get("JAXRNN_TESTS_COMPILE") != "as-users":  # before JAX is imported, and for child processes too
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false"
+    _FLAGS = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAGS}"
     os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
-if "PYTEST_XDIST_WORKER" not in os.environ:
-    _COMPILED = tempfile.TemporaryDirectory(prefix="jaxrnn-tests-", ignore_cleanup_errors=True)
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = _COMPILED.name
-    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
-    os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+os.environ["JAX_TRACEBACK_FILTERING"] = "off"  # which takes longer than most calls that are refused
 
 import jax
 import pytest

@@ -169,7 +169,9 @@ def interrupted(*args):
     [
         (explode.powers, "norms", 0, 0, {}),
         (explode.networks, "curve", 2, 0, {}),
-        (explode.recall, "accuracies", 2, 12, {"rnn": {"label": "rnn", "accuracies": {}}}),
+        pytest.param(
+            *(explode.recall, "accuracies", 2, 12, {"rnn": {"label": "rnn", "accuracies": {}}}), marks=pytest.mark.slow
+        ),
     ],
     ids=["powers", "networks", "recall"],
 )

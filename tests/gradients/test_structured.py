@@ -357,8 +357,7 @@ LOW = {
 }
 
 
-@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
-@pytest.mark.parametrize("name", LOW)
+@pytest.mark.parametrize(("name", "dtype"), list(zip(LOW, itertools.cycle([jnp.bfloat16, jnp.float16]))))
 def test_low_precision_adds_up_in_float32(name, dtype):
     """Over 1,000 steps, as in float64; the gradient's dtype is that of the parameters."""
     algorithm, options = LOW[name]
