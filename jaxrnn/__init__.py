@@ -34,6 +34,7 @@ All of it is made for `jax.jit`, `jax.grad`, `jax.vmap` and the rest of JAX's tr
 (5, 2, 8)
 """
 
+from . import native as native
 from ._cells.affine import AffineParams as AffineParams
 from ._cells.affine import affine_cell as affine_cell
 from ._cells.gru import gru as gru
@@ -70,6 +71,7 @@ __all__ = [
     "generate",
     "gru",
     "lstm",
+    "native",
     "rnn",
     "rnn_relu",
     "stack",

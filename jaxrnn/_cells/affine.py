@@ -36,6 +36,7 @@ from .._core.checks import (
 )
 from .._core.numerics import affine, uniform
 from .._scan.affine import run_affine
+from .._scan.native.library import CELLS as KERNELS
 
 
 class AffineParams(NamedTuple):
@@ -108,6 +109,7 @@ def affine_cell(
     output: Callable[[State], Array] = same_state,
     check: Callable[[Any], None] | None = None,
     slope: float | None = None,
+    kernel: str | None = None,
 ) -> Cell:
     """A cell from its gate equations: two affine maps feed `blocks` blocks of H pre-activations.
 
@@ -127,6 +129,7 @@ def affine_cell(
       check: `params -> None`, raises a ValueError for tensors that do not fit each other. Default: that the four do,
         weight_hh being (blocks*H, H).
       slope: a bound of |∂gates/∂r| where gates see z + r alone, see `jr.Affine`.
+      kernel: of the library's own cells, the compiled kernel with the numbers of their gates, see `jr.Affine`.
 
     Returns:
       A `jr.Cell`, equal for equal arguments, whose `affine` is the record of these parts, whose `run` uses them, and
@@ -154,7 +157,9 @@ def affine_cell(
     _check_functions(gates=gates, merge=merge, init=init, state=state, output=output, check=check)
     if slope is not None and (isinstance(slope, bool) or not isinstance(slope, numbers.Real)):
         raise TypeError(f"slope must be a number or None, got {shown(slope)} of type {type(slope).__name__}")
-    structure = Affine(project, merge, gates, slope)
+    if kernel is not None and kernel not in KERNELS:
+        raise ValueError(f"kernel must be None or one of {', '.join(KERNELS)}, got {shown(kernel)}")
+    structure = Affine(project, merge, gates, slope, kernel)
     methods = _Methods(structure, int(blocks), state, output, check)
     cell = Cell(init or methods.init, methods.initial_state, methods.step, output, structure, methods.run)
     name = qualname(gates)

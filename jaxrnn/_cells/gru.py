@@ -39,4 +39,4 @@ def _gates(params: AffineParams, reset: Array, update: Array, z_new: Array, r_ne
     return new + jax.nn.sigmoid(update) * (h - new)
 
 
-gru = named(affine_cell(_gates, blocks=3, merge=_merge), "jaxrnn.gru", __doc__)
+gru = named(affine_cell(_gates, blocks=3, merge=_merge, kernel="gru"), "jaxrnn.gru", __doc__)

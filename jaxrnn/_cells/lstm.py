@@ -128,7 +128,16 @@ def _gates(params: LSTMParams, a: Array, state: LSTMState) -> LSTMState:
 
 
 lstm = named(
-    affine_cell(_gates, blocks=_BLOCKS, merge=sum_of_z_and_r, init=_init, state=_state, output=_output, check=_check),
+    affine_cell(
+        _gates,
+        blocks=_BLOCKS,
+        merge=sum_of_z_and_r,
+        init=_init,
+        state=_state,
+        output=_output,
+        check=_check,
+        kernel="lstm",
+    ),
     "jaxrnn.lstm",
     __doc__,
 )

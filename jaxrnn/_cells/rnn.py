@@ -34,5 +34,7 @@ def _gates_relu(params: AffineParams, a: Array, h: Array) -> Array:
     return jax.nn.relu(a)
 
 
-rnn = named(affine_cell(_gates_tanh, blocks=1, merge=sum_of_z_and_r, slope=1.0), "jaxrnn.rnn", __doc__)
-rnn_relu = named(affine_cell(_gates_relu, blocks=1, merge=sum_of_z_and_r, slope=1.0), "jaxrnn.rnn_relu", __doc__)
+_tanh = affine_cell(_gates_tanh, blocks=1, merge=sum_of_z_and_r, slope=1.0, kernel="tanh")
+_relu = affine_cell(_gates_relu, blocks=1, merge=sum_of_z_and_r, slope=1.0, kernel="relu")
+rnn = named(_tanh, "jaxrnn.rnn", __doc__)
+rnn_relu = named(_relu, "jaxrnn.rnn_relu", __doc__)

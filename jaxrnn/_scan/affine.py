@@ -38,6 +38,7 @@ from .._core.numerics import affine, matmul, spread
 from .._core.time import join_time, masked, split_time, vary_with, whole_and_rest
 from . import plan
 from .loops import scan
+from .native.sequence import run_native
 from .steps import checked_step, run_steps
 
 Merged = tuple[Array, ...]  # what `merge` gives, (T, *batch, ·) each
@@ -69,15 +70,35 @@ def run_affine(
     if chunks is None:
         return run_steps(step, output, params, state, xs, active, reverse=reverse, return_states=return_states)
     _check_linear(structure.merge, z)
+    by_xla = _Chunked(structure, output, reverse, chunks)
+    sizes = plan.Sizes(xs.shape[0], math.prod(xs.shape[1:-1]), xs.shape[-1], z.shape[-1], output(state).shape[-1])
+    if structure.kernel is not None and plan.native(sizes, z.dtype, (params, state, xs), platform=plan.platform()):
+        return run_native(
+            structure.kernel, by_xla, params, state, xs, active, reverse=reverse, return_states=return_states
+        )
+    return by_xla(params, state, xs, active, return_states=return_states)
 
-    def run(chunks: plan.AffineChunks, state: State, inputs: tuple[Array, Array | None]) -> tuple[State, Any]:
-        return _scan(_Spec(structure, output, reverse, return_states, chunks), params, state, *inputs)
 
-    rest = xs.shape[0] % chunks.derivative
-    rest_chunks = plan.AffineChunks(rest, min(chunks.forward, rest))
-    whole_chunks = chunks._replace(forward=min(chunks.forward, xs.shape[0] - rest))
-    whole, rest = functools.partial(run, whole_chunks), functools.partial(run, rest_chunks)
-    return whole_and_rest(whole, rest, chunks.derivative, state, (xs, active), reverse=reverse)
+class _Chunked(NamedTuple):
+    """Runs a sequence in these chunks, and a rest."""
+
+    affine: Affine
+    output: Callable[[State], Array]
+    reverse: bool
+    chunks: plan.AffineChunks
+
+    def __call__(
+        self, params: Params, state: State, xs: Array, active: Array | None, return_states: bool = True
+    ) -> tuple[State, Any]:
+        def run(chunks: plan.AffineChunks, state: State, inputs: tuple[Array, Array | None]) -> tuple[State, Any]:
+            spec = _Spec(self.affine, self.output, self.reverse, return_states, chunks)
+            return _scan(spec, params, state, *inputs)
+
+        chunks, rest = self.chunks, xs.shape[0] % self.chunks.derivative
+        rest_chunks = plan.AffineChunks(rest, min(chunks.forward, rest))
+        whole_chunks = chunks._replace(forward=min(chunks.forward, xs.shape[0] - rest))
+        whole, rest = functools.partial(run, whole_chunks), functools.partial(run, rest_chunks)
+        return whole_and_rest(whole, rest, chunks.derivative, state, (xs, active), reverse=self.reverse)
 
 
 def _is_closed(step: Step, params: Params, state: State, x: Array) -> bool:

@@ -9,16 +9,21 @@ import jax
 import jax.numpy as jnp
 
 from .._core.checks import dtype_of
+from .._core.compat import is_spread
 from .._core.numerics import has_few_bits
 from .._core.time import nearest_divisor
+from .native import library
 
-__all__ = ["AffineChunks", "affine", "both_directions_at_once", "platform", "stores_wide"]
+__all__ = ["AffineChunks", "Sizes", "affine", "both_directions_at_once", "native", "platform", "stores_wide"]
 
 _TINY = 2**16  # bytes of pre-activations of the whole sequence
 _CACHE = 2**20  # bytes of pre-activations that a CPU's caches hold
 _MEMORY = 2**26  # the same where no platform has been measured: it bounds memory
 _PROJECTED = 2**23  # bytes of pre-activations that are made at once where none of them is kept
 _ROWS = 512  # fewer make a product slow
+_REPACKED = 2**10  # weights that a kernel packs, and sums the gradients of, in the time that it gains at one step
+_ENOUGH = 2**8  # steps of all sequences that gain that time whatever the weights
+_FEW = 2**12  # weights that are packed at once
 _UNITS = 256  # hidden units of all sequences below which a step's time is its kernels' overhead
 
 
@@ -64,6 +69,34 @@ def affine(
     rows = max(_ROWS, (_CACHE if platform == "cpu" else _MEMORY) // row)
     length = nearest_divisor(steps, max(1, min(rows // max(1, batch), steps // 4)))
     return AffineChunks(derivative=length, forward=steps if size <= _PROJECTED else length)
+
+
+class Sizes(NamedTuple):
+    """Of a sequence."""
+
+    steps: int  # T
+    batch: int  # B
+    inputs: int  # I
+    rows: int  # G*H
+    outputs: int  # R
+
+
+def native(sizes: Sizes, dtype: Any, arrays: Any, *, platform: str) -> bool:
+    """Whether a cell that has a compiled kernel is run in it, in place of scans: on one CPU, where that is faster.
+
+    Args:
+      sizes: known ones; an export may have symbols for them.
+      dtype: of all arrays.
+      arrays: parameters, state and inputs.
+      platform: as from `platform`.
+    """
+    if platform != "cpu" or dtype not in (jnp.float32, jnp.float64) or not library.is_ready():
+        return False
+    if not all(isinstance(size, int) and size > 0 for size in sizes) or is_spread(jax.tree.leaves(arrays), platform):
+        return False
+    weights = sizes.rows * (sizes.inputs + sizes.outputs)
+    is_long = sizes.steps >= 4 or weights <= _FEW
+    return is_long and sizes.steps * sizes.batch >= min(_ENOUGH, weights // _REPACKED)
 
 
 def both_directions_at_once(units: int, *, is_ragged: bool, platform: str) -> bool:

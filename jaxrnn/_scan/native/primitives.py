@@ -1,0 +1,352 @@
+"""The kernels as operations of JAX that all transformations know.
+
+Three primitives: `run`, a sequence; `tangent`, its derivative, linear in the tangents, run by XLA; and `backward`, the
+transpose of that, compiled again. Whatever else is asked of them (derivatives of derivatives, another platform, an
+export) is that of the reference: the same sequence as a scan, which gives the same numbers to rounding error.
+
+Each array begins with an axis of independent problems, N long, or 1 long where all of them share it; what is not there
+(a bias, a projection, c of a cell without one, an unwanted result) has 0 entries on its last axis. `vmap` over
+sequences alone puts them into the batch; over weights, or in a gradient, it makes them problems.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+
+from ..._core.compat import is_lowered_for_export, like_varying, varying_axes
+from . import library
+
+__all__ = ["Operands", "Outputs", "Reference", "Spec", "run_sequence"]
+
+_BLOCKS = {"lstm": 4, "gru": 3, "tanh": 1, "relu": 1}
+_SAVED = {"lstm": 4, "gru": 4, "tanh": 0, "relu": 0}  # values of a step that the backward pass gets, each (B, H)
+
+
+class Operands(NamedTuple):
+    """What a sequence is run of, each with the axis of problems first."""
+
+    x: Array  # (T, B, I)
+    weight_ih: Array  # (G*H, I)
+    weight_hh: Array  # (G*H, R)
+    bias_ih: Array  # (G*H,) or (0,)
+    bias_hh: Array  # (G*H,) or (0,)
+    weight_hr: Array  # (R, H) or (R, 0)
+    h_0: Array  # (B, R)
+    c_0: Array  # (B, H), or (B, 0) of a cell without c
+    active: Array  # (T, B) bool, or (T, 0) if all steps count
+
+
+class Outputs(NamedTuple):
+    """What comes out of it, each with the axis of problems first."""
+
+    ys: Array  # (T, B, R)
+    cs: Array  # (T, B, H) or (T, B, 0)
+    h_T: Array  # noqa: N815  (B, R)
+    c_T: Array  # noqa: N815  (B, H) or (B, 0)
+
+
+class Reference(Protocol):
+    """The same sequence of one problem by other means, from arrays without the axis of problems; hashable."""
+
+    def __call__(self, operands: Operands) -> Outputs: ...
+
+
+class Spec(NamedTuple):
+    """What is run: static."""
+
+    cell: str  # a key of `library.CELLS`
+    reverse: bool
+    gives_cs: bool  # all c, of an lstm
+    reference: Reference
+
+
+def run_sequence(spec: Spec, operands: Operands) -> Outputs:
+    """Run it in a kernel."""
+    return Outputs(*_run.bind(*_alike(operands), spec=spec, saves=False)[:4])
+
+
+_FLOATS = 8  # of the operands; `active` is not differentiated
+
+
+def _alike(arrays: Sequence[Array]) -> list[Array]:
+    """The same, all of them varying over the same axes of a mesh under `shard_map`."""
+    axes = frozenset().union(*map(varying_axes, arrays))
+    return [lax.pcast(a, tuple(axes - varying_axes(a)), to="varying") if axes - varying_axes(a) else a for a in arrays]
+
+
+def _problems(arrays: Sequence[Any]) -> int:
+    return max(a.shape[0] for a in arrays)
+
+
+def _over_problems(function: Callable[..., Sequence[Array]], arrays: Sequence[Array], count: int) -> list[Array]:
+    """`function` of each problem's arrays, which have no axis of problems there."""
+    if count == 1:
+        return [a[None] for a in function(*(a[0] for a in arrays))]
+    axes = [None if a.shape[0] == 1 else 0 for a in arrays]
+    return list(jax.vmap(function, axes)(*(a[0] if axis is None else a for a, axis in zip(arrays, axes, strict=True))))
+
+
+# The numbers by the reference: of each primitive, and of what has no kernel.
+
+
+def _reference_run(*operands: Array, spec: Spec, saves: bool) -> list[Array]:
+    def run(*operands: Array) -> list[Array]:
+        return list(spec.reference(Operands(*operands)))
+
+    outputs = Outputs(*_over_problems(run, operands, _problems(operands)))
+    like = _run_shapes(*operands, spec=spec, saves=saves)
+    if not saves and not spec.gives_cs:
+        outputs = outputs._replace(cs=outputs.cs[..., :0])
+    return [*outputs, jnp.zeros(like[4], outputs.ys.dtype)]  # what is saved is for the kernel alone
+
+
+def _reference_tangent(*arrays: Array, spec: Spec) -> list[Array]:
+    tangents, operands = arrays[:_FLOATS], arrays[_FLOATS : _FLOATS + 9]
+
+    def tangent(*arrays: Any) -> list[Array]:
+        tangents, (*floats, active) = arrays[:_FLOATS], arrays[_FLOATS:]
+        first = 0 if tangents[0].shape[-1] else 1  # x, if it is a constant, has no tangent
+
+        def run(*some: Any) -> Outputs:
+            return _given(spec, spec.reference(Operands._make([*floats[:first], *some, active])))
+
+        return list(jax.jvp(run, tuple(floats[first:]), tuple(tangents[first:]))[1])
+
+    return _over_problems(tangent, (*tangents, *operands), _problems(arrays))
+
+
+def _reference_backward(*arrays: Array, spec: Spec, has_dx: bool) -> list[Array]:
+    cotangents, operands = arrays[:4], arrays[4:13]
+
+    def backward(*arrays: Any) -> list[Array]:
+        cotangents, (*floats, active) = Outputs(*arrays[:4]), arrays[4:]
+        first = 0 if has_dx else 1
+
+        def run(*some: Any) -> Outputs:
+            return _given(spec, spec.reference(Operands._make([*floats[:first], *some, active])))
+
+        _, pullback = jax.vjp(run, *floats[first:])
+        return [floats[0][..., :0]] * first + list(pullback(cotangents))
+
+    return _over_problems(backward, (*cotangents, *operands), _problems(arrays))
+
+
+def _given(spec: Spec, outputs: Outputs) -> Outputs:
+    return outputs if spec.gives_cs else outputs._replace(cs=outputs.cs[..., :0])
+
+
+# Shapes.
+
+
+def _run_shapes(*operands: Any, spec: Spec, saves: bool) -> list[tuple[int, ...]]:
+    x, weight_ih, _, _, _, _, h_0, c_0, _ = operands
+    problems, steps, batch = _problems(operands), *x.shape[1:3]
+    hidden = weight_ih.shape[1] // _BLOCKS[spec.cell]
+    cs = c_0.shape[-1] if spec.gives_cs or saves else 0
+    saved = _SAVED[spec.cell] * hidden if saves else 0
+    return [
+        (problems, steps, batch, h_0.shape[-1]),
+        (problems, steps, batch, cs),
+        (problems, batch, h_0.shape[-1]),
+        (problems, batch, c_0.shape[-1]),
+        (problems, steps, batch, saved),
+    ]
+
+
+def _tangent_shapes(*arrays: Any, spec: Spec) -> list[tuple[int, ...]]:
+    shapes = _run_shapes(*arrays[_FLOATS : _FLOATS + 9], spec=spec, saves=False)[:4]
+    return [(_problems(arrays), *shape[1:]) for shape in shapes]
+
+
+def _backward_shapes(*arrays: Any, spec: Spec, has_dx: bool) -> list[tuple[int, ...]]:
+    del spec
+    x, *others = [(_problems(arrays), *a.shape[1:]) for a in arrays[4 : 4 + _FLOATS]]
+    return [x if has_dx else (*x[:-1], 0), *others]
+
+
+# The primitives.
+
+
+def _primitive(name: str, shapes: Callable[..., list], reference: Callable[..., list]) -> Primitive:
+    primitive = Primitive(f"jaxrnn_{name}")
+    primitive.multiple_results = True
+
+    @primitive.def_abstract_eval
+    def _(*avals: Any, **params: Any) -> list[Any]:
+        return [like_varying(avals[0], shape) for shape in shapes(*avals, **params)]
+
+    @functools.lru_cache
+    def compiled(items: tuple) -> Callable[..., list]:
+        return jax.jit(lambda *arrays: primitive.bind(*arrays, **dict(items)))
+
+    @primitive.def_impl
+    def _(*arrays: Array, **params: Any) -> list[Array]:
+        return compiled(tuple(params.items()))(*arrays)
+
+    mlir.register_lowering(primitive, mlir.lower_fun(reference, multiple_results=True))
+    return primitive
+
+
+_run = _primitive("run", _run_shapes, _reference_run)
+_tangent = _primitive("tangent", _tangent_shapes, _reference_tangent)
+_backward = _primitive("backward", _backward_shapes, _reference_backward)
+
+
+def _compiled_on_cpu(primitive: Primitive, target: str, reference: Callable[..., list]) -> None:
+    """Lower it to a kernel; an export, which may be run where there are none, gets the reference."""
+    by_xla, in_kernel = mlir.lower_fun(reference, multiple_results=True), jax.ffi.ffi_lowering(target)
+
+    def lower(context: mlir.LoweringRuleContext, *arrays: Any, **params: Any) -> Any:
+        if is_lowered_for_export(context):
+            return by_xla(context, *arrays, **params)
+        spec = params["spec"]
+        return in_kernel(context, *arrays, cell=np.int32(library.CELLS[spec.cell]), reverse=spec.reverse)
+
+    mlir.register_lowering(primitive, lower, platform="cpu")
+
+
+_compiled_on_cpu(_run, library.FORWARD, _reference_run)
+_compiled_on_cpu(_backward, library.BACKWARD, _reference_backward)
+
+
+# Derivatives.
+
+
+def _run_jvp(primals: Sequence[Array], tangents: Sequence[Any], *, spec: Spec, saves: bool) -> tuple[list, list]:
+    primals = _alike(primals)
+    *outputs, saved = _run.bind(*primals, spec=spec, saves=True)
+    dense = [_dense(tangent, primal) for tangent, primal in zip(tangents, primals[:_FLOATS], strict=False)]
+    if isinstance(tangents[0], ad.Zero):
+        dense[0] = primals[0][..., :0]
+    arrays = _alike([*dense, *primals, outputs[0], outputs[1], saved])
+    tangents_out = _tangent.bind(*arrays, spec=spec)
+    if not saves and not spec.gives_cs:
+        outputs[1] = outputs[1][..., :0]
+    if saves and not spec.gives_cs:
+        tangents_out[1] = _no_tangent(outputs[1])
+    # What was saved has no tangent: derivatives of `tangent` and `backward` are those by the operands.
+    empty = saved if saves else saved[..., :0]
+    return [*outputs, empty], [*tangents_out, _no_tangent(empty)]
+
+
+def _dense(tangent: Any, primal: Array) -> Array:
+    return jnp.zeros_like(primal) if isinstance(tangent, ad.Zero) else tangent
+
+
+def _no_tangent(primal: Array) -> ad.Zero:
+    return ad.Zero(jax.typeof(primal).to_tangent_aval())
+
+
+def _jvp_of_reference(primitive: Primitive, reference: Callable[..., list], kept: int) -> Callable[..., Any]:
+    """Differentiates by all arrays but the last `kept`, which are functions of them, and `active` before those."""
+
+    def rule(primals: Sequence[Array], tangents: Sequence[Any], **params: Any) -> tuple[list, list]:
+        floats = len(primals) - kept - 1
+
+        def run(*some: Array) -> list[Array]:
+            return reference(*some, *primals[floats:], **params)
+
+        dense = [_dense(t, p) for t, p in zip(tangents[:floats], primals[:floats], strict=True)]
+        tangents_out = jax.jvp(run, tuple(primals[:floats]), tuple(_alike([*dense, primals[0]])[:floats]))[1]
+        return primitive.bind(*primals, **params), tangents_out
+
+    return rule
+
+
+def _transpose_tangent(cotangents: Sequence[Any], *arrays: Any, spec: Spec) -> list[Any]:
+    linear, rest = arrays[:_FLOATS], arrays[_FLOATS:]
+    has_dx = ad.is_undefined_primal(linear[0]) and linear[0].aval.shape[-1] > 0
+    dense = [ad.instantiate_zeros(c) for c in cotangents]
+    results = _backward.bind(*_alike([*dense, *rest]), spec=spec, has_dx=has_dx)
+    return [_shared(r, a) if ad.is_undefined_primal(a) else None for r, a in zip(results, linear, strict=True)] + [
+        None
+    ] * len(rest)
+
+
+def _transpose_backward(cotangents: Sequence[Any], *arrays: Any, spec: Spec, has_dx: bool) -> list[Any]:
+    linear, rest = arrays[:4], arrays[4:]
+    dense = [ad.instantiate_zeros(c) for c in cotangents]
+    if not has_dx:
+        dense[0] = rest[0][..., :0]
+    results = _tangent.bind(*_alike([*dense, *rest]), spec=spec)
+    return [_shared(r, a) if ad.is_undefined_primal(a) else None for r, a in zip(results, linear, strict=True)] + [
+        None
+    ] * len(rest)
+
+
+def _shared(cotangent: Array, operand: Any) -> Array:
+    """Summed over the problems that share the operand."""
+    shape = operand.aval.shape
+    if cotangent.shape[0] != shape[0]:
+        cotangent = jnp.sum(cotangent, 0, keepdims=True)
+    return cotangent
+
+
+ad.primitive_jvps[_run] = _run_jvp
+ad.primitive_jvps[_tangent] = _jvp_of_reference(_tangent, _reference_tangent, 3)
+ad.primitive_jvps[_backward] = _jvp_of_reference(_backward, _reference_backward, 3)
+ad.primitive_transposes[_tangent] = _transpose_tangent
+ad.primitive_transposes[_backward] = _transpose_backward
+
+
+# `vmap`.
+
+
+def _batch_problems(primitive: Primitive) -> Callable[..., Any]:
+    """The mapped axis becomes one of problems."""
+
+    def rule(arrays: Sequence[Array], axes: Sequence[int | None], **params: Any) -> tuple[list[Array], list[int]]:
+        size = next(a.shape[axis] for a, axis in zip(arrays, axes, strict=True) if axis is not None)
+        count = max(a.shape[0 if axis is None or axis > 0 else 1] for a, axis in zip(arrays, axes, strict=True))
+
+        def merge(a: Array, axis: int | None) -> Array:
+            if axis is None:
+                if a.shape[0] == 1:
+                    return a
+                a = jnp.broadcast_to(a[None], (size, *a.shape))
+            else:
+                a = jnp.moveaxis(a, axis, 0)
+                a = jnp.broadcast_to(a, (size, count, *a.shape[2:]))
+            return a.reshape(size * count, *a.shape[2:])
+
+        outputs = primitive.bind(*map(merge, arrays, axes), **params)
+        return [a.reshape(size, count, *a.shape[1:]) for a in outputs], [0] * len(outputs)
+
+    return rule
+
+
+_ROWS = (2, 1, 1, 2)  # the axis of the batch of x, h_0, c_0 and active
+_batch_run = _batch_problems(_run)
+
+
+def _batch_rows(operands: Sequence[Array], axes: Sequence[int | None], **params: Any) -> tuple[list, list]:
+    """The mapped axis becomes a part of the batch, where the weights are not mapped."""
+    if any(axis is not None for axis in axes[1:6]):
+        return _batch_run(operands, axes, **params)
+    size = next(a.shape[axis] for a, axis in zip(operands, axes, strict=True) if axis is not None)
+
+    def merge(a: Array, axis: int | None, row: int) -> Array:
+        a = (
+            jnp.moveaxis(a, axis, row)
+            if axis is not None
+            else jnp.broadcast_to(jnp.expand_dims(a, row), (*a.shape[:row], size, *a.shape[row:]))
+        )
+        return a.reshape(*a.shape[:row], a.shape[row] * a.shape[row + 1], *a.shape[row + 2 :])
+
+    x, h_0, c_0, active = (merge(operands[i], axes[i], row) for i, row in zip((0, 6, 7, 8), _ROWS, strict=True))
+    outputs = _run.bind(x, *operands[1:6], h_0, c_0, active, **params)
+    rows, batch = (2, 2, 1, 1, 2), h_0.shape[1] // max(1, size)
+    split = [a.reshape(*a.shape[:row], size, batch, *a.shape[row + 1 :]) for a, row in zip(outputs, rows, strict=True)]
+    return split, list(rows)
+
+
+batching.primitive_batchers[_run] = _batch_rows
+batching.primitive_batchers[_tangent] = _batch_problems(_tangent)
+batching.primitive_batchers[_backward] = _batch_problems(_backward)

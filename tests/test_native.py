@@ -1,0 +1,320 @@
+"""Compiled kernels: against a NumPy loop and its complex-step derivative, at any size, and as a part of a process."""
+
+import concurrent.futures
+import functools
+import os
+import pathlib
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import jaxrnn as jr
+from jaxrnn._scan.native.sequence import run_native
+
+from .cell_table import random_like
+from .marks import slow_but
+from .oracles import numpy_step
+
+ROOT = pathlib.Path(__file__).parents[1]
+needs_kernels = pytest.mark.skipif(not jr.native.info().is_ready, reason=str(jr.native.info().reason))
+
+# name: (cell, kernel, what numpy_step calls it, further arguments of init)
+KERNELS = {
+    "rnn": (jr.rnn, "tanh", "rnn_tanh", {}),
+    "rnn_relu": (jr.rnn_relu, "relu", "rnn_relu", {}),
+    "gru": (jr.gru, "gru", "gru", {}),
+    "lstm": (jr.lstm, "lstm", "lstm", {}),
+    "lstm_proj": (jr.lstm, "lstm", "lstm", {"proj_size": 3}),
+    "no_bias": (jr.gru, "gru", "gru", {"bias": False}),
+}
+
+
+def no_reference(params, state, xs, active):
+    raise AssertionError("a value or a first derivative was not computed by a kernel")
+
+
+def run(kernel, reverse, params, state, xs, active):
+    """Final state and all states, in the kernel itself, whatever the plan would choose."""
+    options = {"reverse": reverse, "return_states": True}
+    return run_native(kernel, no_reference, params, state, xs, active, **options)
+
+
+def numpy_run(kind, params, state, xs, lengths, reverse):
+    """The same as a loop of steps, of all sequences at once, in whatever dtype the arguments have."""
+    weights = {name: a[:, None] if a.ndim == 1 else a for name, a in params._asdict().items() if a is not None}
+    h, *c = (a.T for a in jax.tree.leaves(state))
+    states = [None] * len(xs)
+    for t in reversed(range(len(xs))) if reverse else range(len(xs)):
+        new = numpy_step(kind, weights, xs[t].T, h, c[0] if c else None)
+        counts = t < lengths
+        h, *c = (np.where(counts, a, before) for a, before in zip(new, (h, *c), strict=False))
+        states[t] = [np.where(counts, a, 0).T for a in (h, *c)]
+    return [h.T, *(a.T for a in c)], [np.stack(leaf) for leaf in zip(*states, strict=True)]
+
+
+def case(name, sizes, seed=0):
+    """Parameters, state and xs in float32, drawn by NumPy, and lengths."""
+    cell, *_, options = KERNELS[name]
+    steps, batch, inputs, hidden = sizes
+    like = jax.eval_shape(lambda: cell.init(jax.random.key(0), inputs, hidden, **options))
+    state = jax.eval_shape(lambda: cell.initial_state(jax.tree.map(lambda a: jnp.zeros(a.shape), like), (batch,)))
+    rng = np.random.default_rng(seed)
+    params = jax.tree.map(lambda a: rng.uniform(-1, 1, a.shape) * hidden**-0.5, like)
+    args = params, jax.tree.map(lambda a: rng.normal(size=a.shape), state), rng.normal(size=(steps, batch, inputs))
+    return jax.tree.map(np.float32, args), rng.integers(0, steps + 1, batch)
+
+
+def wide(tree):
+    return jax.tree.map(np.float64, tree)
+
+
+def relative(ours, exact):
+    """The largest error, of each tensor's largest value."""
+    pairs = list(zip(jax.tree.leaves(ours), jax.tree.leaves(exact), strict=True))
+    return max(np.abs(np.float64(a) - b).max() / max(np.abs(b).max(), 1e-30) for a, b in pairs)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def value_and_grad(kernel, reverse, args, active, weights):
+    """All outputs, and the gradient of their weighted sum by all arguments."""
+
+    def total(args):
+        outputs = jax.tree.leaves(run(kernel, reverse, *args, active))
+        return sum(map(jnp.vdot, outputs, weights)), outputs
+
+    gradient, outputs = jax.grad(total, has_aux=True)(args)
+    return outputs, gradient
+
+
+def check_kernel(name, sizes, is_ragged, reverse):
+    """In both types: values, and the derivative in a random direction of all arguments at once."""
+    _, kernel, kind, _ = KERNELS[name]
+    args, lengths = case(name, sizes)
+    active = np.arange(sizes[0])[:, None] < lengths if is_ragged else None
+    lengths = lengths if is_ragged else np.full_like(lengths, sizes[0])
+    exact = jax.tree.leaves(numpy_run(kind, *wide(args), lengths, reverse))
+    weights, direction = wide((random_like(jax.tree.map(np.float32, exact), 1), random_like(args, 2)))
+    with jax.enable_x64(True):
+        values, gradient = wide(value_and_grad(kernel, reverse, wide(args), active, weights))
+        assert relative(values, exact) <= 1e-12
+    moved = jax.tree.map(lambda a, d: a + 1e-30j * d, wide(args), direction)
+    rates = [a.imag / 1e-30 for a in jax.tree.leaves(numpy_run(kind, *moved, lengths, reverse))]
+    terms = list(map(np.vdot, jax.tree.leaves(gradient), jax.tree.leaves(direction)))
+    np.testing.assert_allclose(sum(terms), sum(map(np.vdot, rates, weights)), rtol=0, atol=1e-12 * sum(map(abs, terms)))
+    values, single = value_and_grad(kernel, reverse, args, active, jax.tree.map(np.float32, weights))
+    assert relative(values, exact) <= 1e-6
+    assert relative(single, gradient) <= 1e-5
+
+
+SIZES = st.tuples(*[st.integers(1, 70)] * 4)
+
+
+@needs_kernels
+@pytest.mark.parametrize("name", KERNELS)
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_loop_and_its_derivative(name, reverse):
+    check_kernel(name, (5, 7, 3, 19), is_ragged=reverse, reverse=reverse)
+
+
+@needs_kernels
+@pytest.mark.slow
+@given(st.sampled_from(list(KERNELS)), SIZES, st.booleans(), st.booleans())
+@settings(max_examples=40, deadline=None)
+def test_any_size(name, sizes, is_ragged, reverse):
+    steps, batch, inputs, hidden = sizes
+    check_kernel(name, (steps, batch, inputs, max(hidden, 4)), is_ragged, reverse)
+
+
+# name: a function of (params, state, xs), which a kernel runs; and how many calls of kernels, forward and backward
+def final_and_outputs(cell, *args):
+    return jr.unroll(cell, args[0], args[2], args[1])
+
+
+def loss(cell, *args):
+    final, ys = final_and_outputs(cell, *args)
+    return jnp.sum(ys**2) + sum(jnp.sum(jnp.sin(a)) for a in jax.tree.leaves(final))
+
+
+def ragged_loss(cell, params, state, xs):
+    outputs = jr.unroll(cell, params, xs, state, lengths=[2, 0, 6], reverse=True, return_states=True)
+    return sum(jnp.sum(jnp.sin(a)) for a in jax.tree.leaves(outputs))
+
+
+def scaled(tree, factor):
+    return jax.tree.map(lambda a: a * factor, tree)
+
+
+def many(xs):
+    return jnp.stack([xs, 2 * xs])
+
+
+FACTORS = np.array([0.5, 1, 2], np.float32)
+TRANSFORMED = {
+    "value": (lambda f, p, s, x: f(p, s, x), 1, 0),
+    "gradient": (lambda f, *args: jax.grad(f, (0, 1, 2))(*args), 1, 1),
+    "gradient of the parameters": (lambda f, *args: jax.grad(f)(*args), 1, 1),
+    "vmap over sequences": (lambda f, p, s, x: jax.vmap(lambda x: f(p, s, x))(many(x)), 1, 0),
+    "vmap over the batch's axis": (lambda f, p, s, x: jax.vmap(lambda x: f(p, s, x), 3)(jnp.stack([x, -x], 3)), 1, 0),
+    "vmap over weights": (lambda f, p, s, x: jax.vmap(lambda a: f(scaled(p, a), s, x))(FACTORS), 1, 0),
+    "vmap over one weight": (
+        lambda f, p, s, x: jax.vmap(lambda a: f(p._replace(weight_hh=a * p.weight_hh), s, x))(FACTORS),
+        1,
+        0,
+    ),
+    "gradient of vmap": (
+        lambda f, p, s, x: jax.grad(lambda p: jnp.sum(jax.vmap(lambda x: f(p, s, x))(many(x))))(p),
+        1,
+        1,
+    ),
+    "vmap of gradient": (lambda f, p, s, x: jax.vmap(lambda x: jax.grad(f)(p, s, x))(many(x)), 1, 1),
+    "gradient of an ensemble": (
+        lambda f, p, s, x: jax.grad(lambda a, x: jnp.sum(jax.vmap(lambda a: f(scaled(p, a), s, x))(a)), (0, 1))(
+            FACTORS, x
+        ),
+        1,
+        1,
+    ),
+    "vmap of vmap of gradient": (
+        lambda f, p, s, x: jax.vmap(lambda a: jax.vmap(lambda x: jax.grad(f)(scaled(p, a), s, x))(many(x)))(FACTORS),
+        1,
+        1,
+    ),
+    "checkpoint": (lambda f, p, s, x: jax.grad(jax.checkpoint(f))(p, s, x), 1, 1),
+    "jvp": (lambda f, p, s, x: jax.jvp(lambda p: f(p, s, x), (p,), (scaled(p, -1.0),)), 1, 0),
+    "forward over reverse": (
+        lambda f, p, s, x: jax.jvp(lambda p: jax.grad(f)(p, s, x), (p,), (scaled(p, -1.0),)),
+        1,
+        1,
+    ),
+    "reverse over reverse": (
+        lambda f, p, s, x: jax.grad(lambda s: jnp.sum(jax.grad(f)(p, s, x).weight_hh ** 2))(s),
+        1,
+        2,
+    ),
+    "linear transpose": (
+        lambda f, p, s, x: jax.linear_transpose(jax.vjp(lambda p: f(p, s, x), p)[1], jnp.float32(0))((p,)),
+        1,
+        0,
+    ),
+}
+
+
+def transformed(function, cell, f):
+    return jax.jit(lambda *args: function(functools.partial(f, cell), *args))
+
+
+@needs_kernels
+@pytest.mark.parametrize("name", slow_but(("value", "gradient", "gradient of an ensemble"), TRANSFORMED))
+@pytest.mark.parametrize("cell", ["gru", "lstm_proj"])
+def test_transformations(cell, name):
+    """They give what they give of scans, and what can be run in kernels is."""
+    args, _ = case(cell, (6, 3, 2, 5))
+    function, forward, backward = TRANSFORMED[name]
+    for f in (loss, ragged_loss):
+        run = transformed(function, KERNELS[cell][0], f)
+        text, ours = run.lower(*args).as_text(), run(*args)
+        assert (text.count("custom_call @jaxrnn_forward("), text.count("custom_call @jaxrnn_backward(")) == (
+            forward,
+            backward,
+        )
+        with jr.native.disabled():
+            assert "custom_call @jaxrnn_" not in run.lower(*args).as_text()
+            assert relative(ours, wide(run(*args))) <= 1e-5
+
+
+@needs_kernels
+def test_an_export_runs_without_kernels():
+    args, _ = case("lstm", (6, 3, 2, 5))
+    gradient = jax.jit(jax.grad(functools.partial(loss, jr.lstm)))
+    exported = jax.export.export(gradient, platforms=("cpu", "cuda"))(*args)
+    assert "custom_call @jaxrnn_" not in exported.mlir_module()
+    assert relative(exported.call(*args), wide(gradient(*args))) <= 1e-5
+
+
+@needs_kernels
+def test_what_is_donated_may_be_overwritten():
+    (params, state, xs), _ = case("gru", (6, 3, 5, 5))
+    step = lambda params, xs: final_and_outputs(jr.gru, params, state, xs)[1]  # noqa: E731
+    expected = step(params, jnp.asarray(xs))
+    assert relative(jax.jit(step, donate_argnums=1)(params, jnp.asarray(xs)), wide(expected)) == 0
+
+
+@needs_kernels
+def test_threads_at_once_and_again_give_the_same_bits():
+    args, _ = case("lstm", (30, 9, 7, 33))
+    gradient = jax.jit(jax.value_and_grad(functools.partial(loss, jr.lstm)))
+    first = jax.tree.leaves(gradient(*args))
+
+    def differs(_):
+        pairs = zip(jax.tree.leaves(gradient(*args)), first, strict=True)
+        return any((np.asarray(a) != np.asarray(b)).any() for a, b in pairs)
+
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        assert not any(pool.map(differs, range(200)))
+
+
+@needs_kernels
+@pytest.mark.parametrize("axis", range(3))
+def test_the_kernels_refuse_shapes_that_do_not_fit(axis):
+    """Nothing reaches them unchecked from `jr.unroll`; they look all the same."""
+    args, _ = case("gru", (3, 2, 3, 5))
+    shape = [15, 5]
+    shape[axis % 2] += 1
+    wrong = args[0]._replace(weight_hh=np.zeros(shape if axis < 2 else (15, 5, 1), np.float32))
+    with pytest.raises(jax.errors.JaxRuntimeError, match="jaxrnn's kernels"):
+        jax.block_until_ready(jax.jit(functools.partial(run, "gru", False))(wrong, *args[1:], None))
+
+
+def child(code, **environment):
+    """What a program prints."""
+    options = {"cwd": ROOT, "env": os.environ | environment, "timeout": 100, "text": True, "capture_output": True}
+    return subprocess.run([sys.executable, "-c", code], **options)
+
+
+PROGRAM = """
+import multiprocessing, resource, sys
+import jax, jax.numpy as jnp, jaxrnn as jr
+
+def final(seed):
+    params = jr.gru.init(jax.random.key(seed), 3, 8)
+    return float(jr.unroll(jr.gru, params, jnp.ones((50, 2, 3)))[0].sum())
+
+if __name__ == "__main__":
+"""
+FORK = """
+    with multiprocessing.get_context("fork").Pool(2) as pool:  # before JAX runs anything
+        forked = pool.map(final, range(4))
+    assert forked == list(map(final, range(4)))
+"""
+LEAK = """
+    params, xs = jr.lstm.init(jax.random.key(0), 3, 8), jnp.ones((50, 2, 3))
+    gradient = jax.jit(jax.grad(lambda params: jr.unroll(jr.lstm, params, xs)[1].sum()))
+    def most(calls):
+        for _ in range(calls):
+            jax.block_until_ready(gradient(params))
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = most(1000)
+    assert most(10_000) - before < 2_000, "KiB"
+"""
+
+
+@needs_kernels
+@pytest.mark.slow
+@pytest.mark.parametrize("part", [FORK, LEAK], ids=["fork", "leak"])
+def test_processes(part):
+    result = child(PROGRAM + part)
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.slow
+def test_the_environment_keeps_kernels_out():
+    code = "import jaxrnn as jr; print(*jr.native.info())"
+    expected = "False None the environment variable JAXRNN_NATIVE is 0"
+    assert child(code, JAXRNN_NATIVE="0").stdout.strip() == expected
+    assert "JAXRNN_NATIVE must be 0 or 1, got 'yes'" in child(code, JAXRNN_NATIVE="yes").stderr
