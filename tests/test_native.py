@@ -4,6 +4,7 @@ import concurrent.futures
 import functools
 import os
 import pathlib
+import platform
 import subprocess
 import sys
 
@@ -15,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import jaxrnn as jr
+from jaxrnn._scan.native import library
 from jaxrnn._scan.native.sequence import run_native
 
 from .cell_table import random_like
@@ -39,9 +41,9 @@ def no_reference(params, state, xs, active):
     raise AssertionError("a value or a first derivative was not computed by a kernel")
 
 
-def run(kernel, reverse, params, state, xs, active):
+def run(kernel, reverse, params, state, xs, active, is_short=False):
     """Final state and all states, in the kernel itself, whatever the plan would choose."""
-    options = {"reverse": reverse, "return_states": True}
+    options = {"reverse": reverse, "return_states": True, "is_short": is_short}
     return run_native(kernel, no_reference, params, state, xs, active, **options)
 
 
@@ -112,7 +114,21 @@ def check_kernel(name, sizes, is_ragged, reverse):
     assert relative(single, gradient) <= 1e-5
 
 
+def check_short(name, sizes, is_ragged, reverse):
+    """Its value, from weights as they lie, in both types."""
+    _, kernel, kind, _ = KERNELS[name]
+    args, lengths = case(name, sizes)
+    active = np.arange(sizes[0])[:, None] < lengths if is_ragged else None
+    lengths = lengths if is_ragged else np.full_like(lengths, sizes[0])
+    exact = jax.tree.leaves(numpy_run(kind, *wide(args), lengths, reverse))
+    short = jax.jit(functools.partial(run, kernel, reverse, is_short=True))
+    assert relative(short(*args, active), exact) <= 1e-6
+    with jax.enable_x64(True):
+        assert relative(short(*wide(args), active), exact) <= 1e-12
+
+
 SIZES = st.tuples(*[st.integers(1, 70)] * 4)
+SHORT = st.tuples(st.integers(1, 4), st.just(1), st.integers(1, 70), st.integers(4, 140))
 
 
 @needs_kernels
@@ -129,6 +145,20 @@ def test_a_loop_and_its_derivative(name, reverse):
 def test_any_size(name, sizes, is_ragged, reverse):
     steps, batch, inputs, hidden = sizes
     check_kernel(name, (steps, batch, inputs, max(hidden, 4)), is_ragged, reverse)
+
+
+@needs_kernels
+@pytest.mark.parametrize("name", KERNELS)
+def test_a_few_steps(name):
+    check_short(name, (2, 2, 17, 37), is_ragged=True, reverse=False)
+
+
+@needs_kernels
+@pytest.mark.slow
+@given(st.sampled_from(list(KERNELS)), SHORT, st.booleans(), st.booleans())
+@settings(max_examples=40, deadline=None)
+def test_a_few_steps_of_any_size(name, sizes, is_ragged, reverse):
+    check_short(name, sizes, is_ragged, reverse)
 
 
 # name: a function of (params, state, xs), which a kernel runs; and how many calls of kernels, forward and backward
@@ -185,6 +215,12 @@ TRANSFORMED = {
         1,
         1,
     ),
+    "gradient of the input": (lambda f, *args: jax.grad(f, 2)(*args), 1, 1),
+    "gradient of one weight": (
+        lambda f, p, s, x: jax.grad(lambda w: f(p._replace(weight_hh=w), s, x))(p.weight_hh),
+        1,
+        1,
+    ),
     "checkpoint": (lambda f, p, s, x: jax.grad(jax.checkpoint(f))(p, s, x), 1, 1),
     "jvp": (lambda f, p, s, x: jax.jvp(lambda p: f(p, s, x), (p,), (scaled(p, -1.0),)), 1, 0),
     "forward over reverse": (
@@ -226,6 +262,92 @@ def test_transformations(cell, name):
         with jr.native.disabled():
             assert "custom_call @jaxrnn_" not in run.lower(*args).as_text()
             assert relative(ours, wide(run(*args))) <= 1e-5
+
+
+@needs_kernels
+@pytest.mark.parametrize(
+    ("wanted", "sizes"),
+    [
+        (0, {"x": 0, "weight_ih": 0, "weight_hh": 8, "bias": 0}),
+        (1, {"x": 7, "weight_ih": 0, "weight_hh": 0, "bias": 0}),
+    ],
+)
+def test_no_gradient_is_computed_that_is_not_wanted(wanted, sizes):
+    """The last axis of what the kernel of the backward pass gives."""
+    (params, state, xs), _ = case("gru", (6, 3, 7, 8))
+
+    def total(weight_hh, xs):
+        return loss(jr.gru, params._replace(weight_hh=weight_hh), state, xs)
+
+    text = jax.jit(jax.grad(total, wanted)).lower(params.weight_hh, xs).as_text()
+    (call,) = [line for line in text.splitlines() if "custom_call @jaxrnn_backward(" in line]
+    results = call.rpartition("-> (")[2]
+    x, weight_ih, weight_hh, bias = sizes.values()
+    weights = f"tensor<1x24x{weight_ih}xf32>, tensor<1x24x{weight_hh}xf32>"
+    assert results.startswith(f"tensor<1x6x3x{x}xf32>, {weights}, tensor<1x{bias}xf32>, tensor<1x{bias}xf32>")
+
+
+@needs_kernels
+def test_a_few_steps_are_differentiated_and_mapped_in_scans():
+    (params, state, xs), _ = case("lstm", (1, 1, 64, 64))
+
+    def count(function, xs):
+        return jax.jit(function).lower(params, state, xs).as_text().count("custom_call @jaxrnn_")
+
+    final = functools.partial(loss, jr.lstm)
+    assert count(final, xs) == 1
+    assert count(jax.grad(final), xs) == 0
+    assert count(jax.vmap(final, (None, None, 0)), many(xs)) == 0
+
+
+EMPTY = {
+    "weights": lambda f, p, s, x: jax.vmap(lambda a: f(scaled(p, a), s, x))(FACTORS[:0]),
+    "sequences": lambda f, p, s, x: jax.vmap(lambda x: f(p, s, x))(many(x)[:0]),
+    "both": lambda f, p, s, x: jax.vmap(lambda a: jax.vmap(lambda x: f(scaled(p, a), s, x))(many(x)))(FACTORS[:0]),
+    "sequences, the weights mapped outside": lambda f, p, s, x: jax.vmap(
+        lambda a: jax.vmap(lambda x: f(scaled(p, a), s, x))(many(x)[:0])
+    )(FACTORS),
+}
+
+
+@needs_kernels
+@pytest.mark.parametrize("name", EMPTY)
+@pytest.mark.parametrize("f", [final_and_outputs, lambda *args: jax.grad(loss, 1)(*args)], ids=["value", "gradient"])
+def test_vmap_over_nothing(name, f):
+    args, _ = case("lstm", (6, 3, 2, 5))
+    run = functools.partial(EMPTY[name], functools.partial(f, jr.lstm))
+    with jr.native.disabled():
+        expected = jax.tree.map(jnp.shape, jax.eval_shape(run, *args))
+    assert jax.tree.map(jnp.shape, jax.jit(run)(*args)) == expected
+
+
+@needs_kernels
+def test_infinite_gradients_reach_what_they_reach_in_scans():
+    """The kernels pad H to whole vectors; 0 times infinity is not to leak from there."""
+    (params, state, xs), _ = case("rnn_relu", (12, 2, 3, 5))
+    params = jax.tree.map(lambda a: np.abs(a) + np.float32(0.1), params)
+    overflow = lambda *args: jax.grad(lambda *a: 1e38 * loss(jr.rnn_relu, *a), (0, 1, 2))(*args)  # noqa: E731
+    ours = jax.tree.leaves(jax.jit(overflow)(params, state, xs))
+    with jr.native.disabled():
+        expected = jax.tree.leaves(jax.jit(overflow)(params, state, xs))
+    assert any(np.isinf(a).any() for a in expected)
+    for a, b in zip(ours, expected, strict=True):
+        np.testing.assert_array_equal(np.isnan(a), np.isnan(b))
+
+
+@needs_kernels
+@pytest.mark.parametrize("option", ["debug_nans", "debug_infs", "disable_jit"])
+def test_looking_for_nan(option):
+    """What is kept of steps that do not count is no leftover of other arrays; what is found raises the usual error."""
+    (params, state, xs), _ = case("lstm", (6, 3, 2, 5))
+    with getattr(jax, option)(True):
+        for _ in range(3):
+            np.full((1 << 12,), np.nan, np.float32)  # memory that a later array may be given
+            jax.grad(functools.partial(ragged_loss, jr.lstm))(params, state, xs)
+        wrong = params._replace(weight_ih=params.weight_ih * np.float32(np.inf))
+        if option == "debug_nans":
+            with pytest.raises(FloatingPointError, match="nan"):
+                final_and_outputs(jr.lstm, wrong, state, np.zeros_like(xs))
 
 
 @needs_kernels
@@ -271,10 +393,10 @@ def test_the_kernels_refuse_shapes_that_do_not_fit(axis):
         jax.block_until_ready(jax.jit(functools.partial(run, "gru", False))(wrong, *args[1:], None))
 
 
-def child(code, **environment):
+def child(*arguments, **environment):
     """What a program prints."""
     options = {"cwd": ROOT, "env": os.environ | environment, "timeout": 100, "text": True, "capture_output": True}
-    return subprocess.run([sys.executable, "-c", code], **options)
+    return subprocess.run([sys.executable, *map(str, arguments)], **options)
 
 
 PROGRAM = """
@@ -304,17 +426,67 @@ LEAK = """
 """
 
 
+SPAWN = FORK.replace('"fork"', '"spawn"')
+THREADS = """
+    import concurrent.futures
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:  # before anything has run
+        assert len(set(pool.map(final, [0] * 16))) == 1
+"""
+
+
 @needs_kernels
 @pytest.mark.slow
-@pytest.mark.parametrize("part", [FORK, LEAK], ids=["fork", "leak"])
-def test_processes(part):
-    result = child(PROGRAM + part)
+@pytest.mark.parametrize("cores", ["1", "7"])
+@pytest.mark.parametrize("part", [FORK, SPAWN, LEAK, THREADS], ids=["fork", "spawn", "leak", "threads"])
+def test_processes(part, cores, tmp_path):
+    """Whatever the number of XLA's threads."""
+    program = tmp_path / "program.py"  # a process that is spawned imports it
+    program.write_text(PROGRAM + part)
+    result = child(program, PYTHONPATH=str(ROOT), PJRT_NPROC=cores)
     assert result.returncode == 0, result.stderr
+
+
+COMPILE = """
+import pathlib, pickle, sys
+import jax, jax.numpy as jnp
+from jax.experimental import serialize_executable
+import jaxrnn as jr
+params, xs = jr.gru.init(jax.random.key(0), 3, 8), jnp.ones((50, 2, 3))
+"""
+SAVE = """
+compiled = jax.jit(lambda params, xs: jr.unroll(jr.gru, params, xs)[0]).lower(params, xs).compile()
+pathlib.Path(sys.argv[1]).write_bytes(pickle.dumps(serialize_executable.serialize(compiled)))
+"""
+LOAD = """
+compiled = serialize_executable.deserialize_and_load(*pickle.loads(pathlib.Path(sys.argv[1]).read_bytes()))
+assert (compiled(params, xs) == jr.unroll(jr.gru, params, xs)[0]).all()
+"""
+
+
+@needs_kernels
+@pytest.mark.slow
+def test_a_compiled_program_runs_in_another_process(tmp_path):
+    for part in (SAVE, LOAD):
+        program = tmp_path / "program.py"
+        program.write_text(COMPILE + part)
+        result = child(program, tmp_path / "compiled", PYTHONPATH=str(ROOT))
+        assert result.returncode == 0, result.stderr
 
 
 @pytest.mark.slow
 def test_the_environment_keeps_kernels_out():
     code = "import jaxrnn as jr; print(*jr.native.info())"
     expected = "False None the environment variable JAXRNN_NATIVE is 0"
-    assert child(code, JAXRNN_NATIVE="0").stdout.strip() == expected
-    assert "JAXRNN_NATIVE must be 0 or 1, got 'yes'" in child(code, JAXRNN_NATIVE="yes").stderr
+    assert child("-c", code, JAXRNN_NATIVE="0").stdout.strip() == expected
+    assert "JAXRNN_NATIVE must be 0 or 1, got 'yes'" in child("-c", code, JAXRNN_NATIVE="yes").stderr
+    message = "JAXRNN_NATIVE_ISA must be avx2 or avx512, got 'sse'"
+    assert message in child("-c", code, JAXRNN_NATIVE_ISA="sse").stderr
+
+
+@pytest.mark.parametrize(("system", "machine"), [("linux", "aarch64"), ("darwin", "x86_64")])
+def test_other_machines_have_none(system, machine, monkeypatch):
+    monkeypatch.delenv("JAXRNN_NATIVE", raising=False)
+    monkeypatch.setattr(sys, "platform", system)
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    expected = (None, f"the kernels are written for Linux on x86-64, this is {system} on {machine}")
+    assert library.find() == expected

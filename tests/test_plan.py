@@ -56,20 +56,24 @@ def test_both_directions_at_once(units, is_ragged, platform, expected):
     assert plan.both_directions_at_once(units, is_ragged=is_ragged, platform=platform) is expected
 
 
-# (T, B, I, G*H, R), dtype, platform -> whether a kernel runs it
+# (T, B, I, G*H, R), dtype, platform -> how a kernel runs it
 @pytest.mark.parametrize(
     ("sizes", "dtype", "platform", "expected"),
     [
-        ((1, 1, 1, 64, 16), "float32", "cpu", True),  # few weights
-        ((1, 32, 64, 256, 64), "float32", "cpu", False),  # 32 Ki weights packed for one step
-        ((4, 8, 64, 256, 64), "float32", "cpu", True),
-        ((4, 7, 64, 256, 64), "float64", "cpu", False),
-        ((1024, 4, 32, 128, 32), "float64", "cpu", True),
-        ((128, 1, 256, 1024, 256), "float32", "cpu", False),  # one sequence, 512 Ki weights
-        ((256, 1, 256, 1024, 256), "float32", "cpu", True),
-        ((128, 32, 128, 512, 128), "bfloat16", "cpu", False),
-        ((128, 32, 128, 512, 128), "float32", "gpu", False),
-        ((128, 0, 128, 512, 128), "float32", "cpu", False),
+        ((1, 1, 1, 64, 16), "float32", "cpu", "whole"),  # few weights
+        ((1, 32, 64, 256, 64), "float32", "cpu", None),  # 32 Ki weights packed for one step
+        ((4, 8, 64, 256, 64), "float32", "cpu", "whole"),
+        ((4, 7, 64, 256, 64), "float64", "cpu", None),
+        ((1024, 4, 32, 128, 32), "float64", "cpu", "whole"),
+        ((128, 1, 256, 1024, 256), "float32", "cpu", None),  # one sequence, 512 Ki weights
+        ((256, 1, 256, 1024, 256), "float32", "cpu", "whole"),
+        ((1, 1, 256, 1024, 256), "float32", "cpu", "short"),  # 2 MiB of weights read once
+        ((1, 1, 256, 1024, 256), "float64", "cpu", None),
+        ((2, 2, 256, 1024, 256), "float64", "cpu", "short"),
+        ((5, 1, 256, 1024, 256), "float32", "cpu", None),
+        ((128, 32, 128, 512, 128), "bfloat16", "cpu", None),
+        ((128, 32, 128, 512, 128), "float32", "gpu", None),
+        ((128, 0, 128, 512, 128), "float32", "cpu", None),
     ],
 )
 def test_what_kernels_run(sizes, dtype, platform, expected, monkeypatch):

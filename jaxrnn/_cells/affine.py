@@ -36,7 +36,6 @@ from .._core.checks import (
 )
 from .._core.numerics import affine, uniform
 from .._scan.affine import run_affine
-from .._scan.native.library import CELLS as KERNELS
 
 
 class AffineParams(NamedTuple):
@@ -109,7 +108,6 @@ def affine_cell(
     output: Callable[[State], Array] = same_state,
     check: Callable[[Any], None] | None = None,
     slope: float | None = None,
-    kernel: str | None = None,
 ) -> Cell:
     """A cell from its gate equations: two affine maps feed `blocks` blocks of H pre-activations.
 
@@ -129,7 +127,6 @@ def affine_cell(
       check: `params -> None`, raises a ValueError for tensors that do not fit each other. Default: that the four do,
         weight_hh being (blocks*H, H).
       slope: a bound of |∂gates/∂r| where gates see z + r alone, see `jr.Affine`.
-      kernel: of the library's own cells, the compiled kernel with the numbers of their gates, see `jr.Affine`.
 
     Returns:
       A `jr.Cell`, equal for equal arguments, whose `affine` is the record of these parts, whose `run` uses them, and
@@ -157,14 +154,18 @@ def affine_cell(
     _check_functions(gates=gates, merge=merge, init=init, state=state, output=output, check=check)
     if slope is not None and (isinstance(slope, bool) or not isinstance(slope, numbers.Real)):
         raise TypeError(f"slope must be a number or None, got {shown(slope)} of type {type(slope).__name__}")
-    if kernel is not None and kernel not in KERNELS:
-        raise ValueError(f"kernel must be None or one of {', '.join(KERNELS)}, got {shown(kernel)}")
-    structure = Affine(project, merge, gates, slope, kernel)
-    methods = _Methods(structure, int(blocks), state, output, check)
+    structure = Affine(project, merge, gates, slope)
+    methods = _Methods(structure, int(blocks), state, output, check, None)
     cell = Cell(init or methods.init, methods.initial_state, methods.step, output, structure, methods.run)
     name = qualname(gates)
     equations = _EQUATIONS.format(gates=name, blocks=blocks)
     return named(cell, f"jaxrnn.affine_cell({name}, blocks={blocks})", f"{equations}\n{inspect.getdoc(gates) or ''}")
+
+
+def with_kernel(cell: Cell, kernel: str) -> Cell:
+    """The same affine cell, whose sequences may be run in the compiled kernel that has the numbers of its gates."""
+    methods = cell.run.__self__  # pyright: ignore[reportFunctionMemberAccess, reportOptionalMemberAccess]
+    return cell._replace(run=_Methods(*{**vars(methods), "kernel": kernel}.values()).run)
 
 
 _FUNCTIONS = {
@@ -209,6 +210,7 @@ class _Methods(Methods):
     state: Callable[[Any, tuple[int, ...]], Any]
     output: Callable[[State], Array]
     check: Callable[[Any], None] | None
+    kernel: str | None  # a key of `jaxrnn._scan.native.library.CELLS`
 
     def init(
         self, key: Array, input_size: int, hidden_size: int, *, bias: bool = True, dtype: DTypeLike = jnp.float32
@@ -251,7 +253,7 @@ class _Methods(Methods):
         return_states: bool,
     ) -> tuple[State, Any]:
         """A whole sequence in chunks of time, see `jaxrnn._scan.affine`."""
-        parts = self.affine, self.output, self.step
+        parts = self.kernel, self.affine, self.output, self.step
         return run_affine(*parts, params, state, xs, active, reverse=reverse, return_states=return_states)
 
     def _check(self, params: Any) -> None:

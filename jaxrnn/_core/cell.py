@@ -78,14 +78,12 @@ class Affine(NamedTuple):
     Fields:
       project, merge, gates: the three functions. An LSTM's projection is a part of its gates, applied last.
       slope: a bound of |∂gates/∂r|, if ∂s_t/∂s_{t-1} is diag(∂gates/∂r) W_hh and there is one: 1 for tanh.
-      kernel: the name of the compiled kernel that has the numbers of these functions, if there is one.
     """
 
     project: Project
     merge: Merge
     gates: Gates
     slope: float | None = None
-    kernel: str | None = None
 
     def __repr__(self) -> str:
         return _record("Affine", self)

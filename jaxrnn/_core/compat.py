@@ -5,13 +5,15 @@ from typing import Any, TypeVar
 
 import jax
 import jax.core
+import jax.numpy as jnp
 from jax import Array
 from jax.custom_derivatives import SymbolicZero
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Primitive
 from jax.sharding import PartitionSpec
 
 __all__ = [
     "called_jaxpr",
+    "check_finite",
     "closed_values",
     "evaluate",
     "has_no_forward_mode",
@@ -59,6 +61,14 @@ def is_spread(values: Any, platform: str) -> bool:
     if any(mesh.size > 1 or mesh.explicit_axes for mesh in meshes if not mesh.empty):
         return True
     return jax.device_count(platform) > 1
+
+
+def check_finite(primitive: Primitive, results: Sequence[Array]) -> None:
+    """What `jax.debug_nans` and `jax.debug_infs` ask of an operation's results, where they are on."""
+    config: Any = jax.config
+    for name, is_wrong in (("nan", jnp.isnan), ("inf", jnp.isinf)):
+        if getattr(config, f"jax_debug_{name}s") and any(is_wrong(a).any() for a in results):
+            raise FloatingPointError(f"invalid value ({name}) encountered in {primitive.name}")
 
 
 def is_lowered_for_export(context: Any) -> bool:

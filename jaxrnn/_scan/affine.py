@@ -45,6 +45,7 @@ Merged = tuple[Array, ...]  # what `merge` gives, (T, *batch, ·) each
 
 
 def run_affine(
+    kernel: str | None,
     structure: Affine,
     output: Callable[[State], Array],
     step: Step,
@@ -56,7 +57,10 @@ def run_affine(
     reverse: bool,
     return_states: bool,
 ) -> tuple[State, Any]:
-    """`Run` of a cell with this structure, this output, and this step, which is their composition."""
+    """`Run` of a cell with this structure, this output, and this step, which is their composition.
+
+    `kernel` is the name of the compiled one with the same numbers, if there is one.
+    """
     is_closed = _is_closed(step, params, state, xs[0])  # first: the step checks its arguments
     z = jax.eval_shape(structure.project, params, jax.ShapeDtypeStruct(xs.shape[-1:], xs.dtype))
     chunks = plan.affine(
@@ -72,11 +76,11 @@ def run_affine(
     _check_linear(structure.merge, z)
     by_xla = _Chunked(structure, output, reverse, chunks)
     sizes = plan.Sizes(xs.shape[0], math.prod(xs.shape[1:-1]), xs.shape[-1], z.shape[-1], output(state).shape[-1])
-    if structure.kernel is not None and plan.native(sizes, z.dtype, (params, state, xs), platform=plan.platform()):
-        return run_native(
-            structure.kernel, by_xla, params, state, xs, active, reverse=reverse, return_states=return_states
-        )
-    return by_xla(params, state, xs, active, return_states=return_states)
+    chosen = plan.native(sizes, z.dtype, (params, state, xs), platform=plan.platform())
+    if kernel is None or chosen is None:
+        return by_xla(params, state, xs, active, return_states=return_states)
+    options = {"reverse": reverse, "return_states": return_states, "is_short": chosen == "short"}
+    return run_native(kernel, by_xla, params, state, xs, active, **options)
 
 
 class _Chunked(NamedTuple):

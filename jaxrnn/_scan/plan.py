@@ -3,7 +3,7 @@
 The figures behind each number are in experiments/speed/README.md, under "The plan".
 """
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +24,8 @@ _ROWS = 512  # fewer make a product slow
 _REPACKED = 2**10  # weights that a kernel packs, and sums the gradients of, in the time that it gains at one step
 _ENOUGH = 2**8  # steps of all sequences that gain that time whatever the weights
 _FEW = 2**12  # weights that are packed at once
+_SHORT = 4  # steps of all sequences for which a kernel packs no weights, kShort in its binding
+_READ = 2**21  # bytes of weights that are then read in a cache, for each sequence
 _UNITS = 256  # hidden units of all sequences below which a step's time is its kernels' overhead
 
 
@@ -81,8 +83,10 @@ class Sizes(NamedTuple):
     outputs: int  # R
 
 
-def native(sizes: Sizes, dtype: Any, arrays: Any, *, platform: str) -> bool:
-    """Whether a cell that has a compiled kernel is run in it, in place of scans: on one CPU, where that is faster.
+def native(sizes: Sizes, dtype: Any, arrays: Any, *, platform: str) -> Literal["whole", "short"] | None:
+    """How a cell that has a compiled kernel is run in it in place of scans, if it is: on one CPU, where that is faster.
+
+    "whole", with its gradient, or "short", a few steps whose value alone is faster there.
 
     Args:
       sizes: known ones; an export may have symbols for them.
@@ -91,12 +95,13 @@ def native(sizes: Sizes, dtype: Any, arrays: Any, *, platform: str) -> bool:
       platform: as from `platform`.
     """
     if platform != "cpu" or dtype not in (jnp.float32, jnp.float64) or not library.is_ready():
-        return False
+        return None
     if not all(isinstance(size, int) and size > 0 for size in sizes) or is_spread(jax.tree.leaves(arrays), platform):
-        return False
-    weights = sizes.rows * (sizes.inputs + sizes.outputs)
-    is_long = sizes.steps >= 4 or weights <= _FEW
-    return is_long and sizes.steps * sizes.batch >= min(_ENOUGH, weights // _REPACKED)
+        return None
+    weights, steps = sizes.rows * (sizes.inputs + sizes.outputs), sizes.steps * sizes.batch
+    if (sizes.steps >= 4 or weights <= _FEW) and steps >= min(_ENOUGH, weights // _REPACKED):
+        return "whole"
+    return "short" if steps <= _SHORT and weights * dtype.itemsize <= _READ * sizes.batch else None
 
 
 def both_directions_at_once(units: int, *, is_ragged: bool, platform: str) -> bool:

@@ -2,20 +2,22 @@
 
 import contextlib
 import ctypes
-import functools
 import os
 import pathlib
+import platform
+import sys
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import jax
 
-__all__ = ["BACKWARD", "CELLS", "FORWARD", "Info", "disabled", "info", "is_ready"]
+__all__ = ["BACKWARD", "CELLS", "FORWARD", "Info", "disabled", "find", "info", "is_ready"]
 
 CELLS = {"lstm": 0, "gru": 1, "tanh": 2, "relu": 3}  # as kernels.h numbers them
 FORWARD, BACKWARD = "jaxrnn_forward", "jaxrnn_backward"
 
 _LIBRARY = pathlib.Path(__file__).with_name("_kernels.so")
+_MACHINES = (("linux", "x86_64"), ("linux", "AMD64"))
 _INSTRUCTION_SETS = {0: None, 1: "avx2", 2: "avx512"}
 _is_disabled = jax.make_user_context(False)  # a part of the key under which `jax.jit` keeps what it compiled
 
@@ -45,7 +47,7 @@ def info() -> Info:
     >>> jr.native.info().instruction_set in ("avx512", "avx2", None)
     True
     """
-    instruction_set, reason = _load()
+    instruction_set, reason = _FOUND
     if reason is None and _is_disabled.value:
         reason = "inside jr.native.disabled()"
     return Info(reason is None, instruction_set, reason)
@@ -69,16 +71,15 @@ def disabled() -> Iterator[None]:
         yield
 
 
-@functools.cache
-def _load() -> tuple[str | None, str | None]:
+def find() -> tuple[str | None, str | None]:
     """The instruction set, and why there is none; registers the kernels with XLA."""
-    wanted = os.environ.get("JAXRNN_NATIVE", "1")
-    if wanted not in ("0", "1"):
-        raise ValueError(f"the environment variable JAXRNN_NATIVE must be 0 or 1, got {wanted!r}")
-    if wanted == "0":
+    if _variable("JAXRNN_NATIVE", "1", "0") == "0":
         return None, "the environment variable JAXRNN_NATIVE is 0"
+    _variable("JAXRNN_NATIVE_ISA", "", "avx2", "avx512")  # the library reads it
+    if (machine := (sys.platform, platform.machine())) not in _MACHINES:
+        return None, f"the kernels are written for Linux on x86-64, this is {' on '.join(machine)}"
     if not _LIBRARY.exists():
-        return None, "not compiled: jaxrnn was installed without a C++ compiler, or not on Linux on x86-64"
+        return None, "not compiled: jaxrnn was installed without a C++ compiler"
     try:
         library = ctypes.CDLL(str(_LIBRARY))
     except OSError as error:
@@ -89,3 +90,15 @@ def _load() -> tuple[str | None, str | None]:
     for name in (FORWARD, BACKWARD):
         jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(getattr(library, name)), platform="cpu")
     return instruction_set, None
+
+
+def _variable(name: str, default: str, *others: str) -> str:
+    """The value of an environment variable, one of these."""
+    value = os.environ.get(name, default)
+    if value not in (default, *others):
+        allowed = " or ".join(sorted(filter(None, (default, *others))))
+        raise ValueError(f"the environment variable {name} must be {allowed}, got {value!r}")
+    return value
+
+
+_FOUND = find()  # at once: a program that was compiled earlier, and is loaded from a file, may be all that is run

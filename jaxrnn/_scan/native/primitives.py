@@ -1,16 +1,17 @@
 """The kernels as operations of JAX that all transformations know.
 
-Three primitives: `run`, a sequence; `tangent`, its derivative, linear in the tangents, run by XLA; and `backward`, the
-transpose of that, compiled again. Whatever else is asked of them (derivatives of derivatives, another platform, an
-export) is that of the reference: the same sequence as a scan, which gives the same numbers to rounding error.
+`run` is a sequence; `tangent` its derivative, linear in the tangents, run by XLA; `backward` the transpose of that,
+compiled again; `short` a sequence of so few steps that its value alone is worth a kernel. Whatever else is asked of
+them (derivatives of derivatives, another platform, an export) is that of the reference: the same sequence as a scan,
+which gives the same numbers to rounding error.
 
 Each array begins with an axis of independent problems, N long, or 1 long where all of them share it; what is not there
-(a bias, a projection, c of a cell without one, an unwanted result) has 0 entries on its last axis. `vmap` over
-sequences alone puts them into the batch; over weights, or in a gradient, it makes them problems.
+(a bias, a projection, c of a cell without one, the tangent of a constant, an unwanted result) has 0 entries on its last
+axis. `vmap` over sequences alone puts them into the batch; over weights, or in a gradient, it makes them problems.
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -20,7 +21,7 @@ from jax import Array, lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from ..._core.compat import is_lowered_for_export, like_varying, varying_axes
+from ..._core.compat import check_finite, is_lowered_for_export, like_varying, varying_axes
 from . import library
 
 __all__ = ["Operands", "Outputs", "Reference", "Spec", "run_sequence"]
@@ -67,12 +68,15 @@ class Spec(NamedTuple):
     reference: Reference
 
 
-def run_sequence(spec: Spec, operands: Operands) -> Outputs:
-    """Run it in a kernel."""
+def run_sequence(spec: Spec, operands: Operands, *, is_short: bool) -> Outputs:
+    """Run it in a kernel; one that is short by the reference if it is differentiated, or mapped by `vmap`."""
+    if is_short:
+        return Outputs(*_short.bind(*_alike(operands), spec=spec)[:4])
     return Outputs(*_run.bind(*_alike(operands), spec=spec, saves=False)[:4])
 
 
 _FLOATS = 8  # of the operands; `active` is not differentiated
+_STATES = (6, 7)  # h_0 and c_0 among them: a backward pass ends with their gradients
 
 
 def _alike(arrays: Sequence[Array]) -> list[Array]:
@@ -82,7 +86,12 @@ def _alike(arrays: Sequence[Array]) -> list[Array]:
 
 
 def _problems(arrays: Sequence[Any]) -> int:
-    return max(a.shape[0] for a in arrays)
+    return _count(a.shape[0] for a in arrays)
+
+
+def _count(lengths: Iterable[int]) -> int:
+    """Of problems, from the lengths of the arrays' axes: each that, or 1."""
+    return next((length for length in lengths if length != 1), 1)
 
 
 def _over_problems(function: Callable[..., Sequence[Array]], arrays: Sequence[Array], count: int) -> list[Array]:
@@ -107,39 +116,43 @@ def _reference_run(*operands: Array, spec: Spec, saves: bool) -> list[Array]:
     return [*outputs, jnp.zeros(like[4], outputs.ys.dtype)]  # what is saved is for the kernel alone
 
 
+def _reference_short(*operands: Array, spec: Spec) -> list[Array]:
+    return _reference_run(*operands, spec=spec, saves=False)
+
+
 def _reference_tangent(*arrays: Array, spec: Spec) -> list[Array]:
     tangents, operands = arrays[:_FLOATS], arrays[_FLOATS : _FLOATS + 9]
 
     def tangent(*arrays: Any) -> list[Array]:
-        tangents, (*floats, active) = arrays[:_FLOATS], arrays[_FLOATS:]
-        first = 0 if tangents[0].shape[-1] else 1  # x, if it is a constant, has no tangent
-
-        def run(*some: Any) -> Outputs:
-            return _given(spec, spec.reference(Operands._make([*floats[:first], *some, active])))
-
-        return list(jax.jvp(run, tuple(floats[first:]), tuple(tangents[first:]))[1])
+        tangents, operands = arrays[:_FLOATS], arrays[_FLOATS:]
+        varied = [i for i, tangent in enumerate(tangents) if tangent.shape[-1]]
+        run, primals = _function_of(varied, spec, operands)
+        return list(jax.jvp(run, primals, tuple(tangents[i] for i in varied))[1])
 
     return _over_problems(tangent, (*tangents, *operands), _problems(arrays))
 
 
-def _reference_backward(*arrays: Array, spec: Spec, has_dx: bool) -> list[Array]:
+def _reference_backward(*arrays: Array, spec: Spec, wanted: tuple[int, ...]) -> list[Array]:
     cotangents, operands = arrays[:4], arrays[4:13]
 
     def backward(*arrays: Any) -> list[Array]:
-        cotangents, (*floats, active) = Outputs(*arrays[:4]), arrays[4:]
-        first = 0 if has_dx else 1
-
-        def run(*some: Any) -> Outputs:
-            return _given(spec, spec.reference(Operands._make([*floats[:first], *some, active])))
-
-        _, pullback = jax.vjp(run, *floats[first:])
-        return [floats[0][..., :0]] * first + list(pullback(cotangents))
+        cotangents, operands = Outputs(*arrays[:4]), arrays[4:]
+        run, primals = _function_of(wanted, spec, operands)
+        gradients = dict(zip(wanted, jax.vjp(run, *primals)[1](cotangents), strict=True))
+        return [gradients.get(i, a[..., :0]) for i, a in enumerate(operands[:_FLOATS])]
 
     return _over_problems(backward, (*cotangents, *operands), _problems(arrays))
 
 
-def _given(spec: Spec, outputs: Outputs) -> Outputs:
-    return outputs if spec.gives_cs else outputs._replace(cs=outputs.cs[..., :0])
+def _function_of(indices: Sequence[int], spec: Spec, operands: Sequence[Array]) -> tuple[Callable[..., Outputs], tuple]:
+    """The reference as a function of some of its operands, and these."""
+
+    def run(*some: Array) -> Outputs:
+        changed = dict(zip(indices, some, strict=True))
+        outputs = spec.reference(Operands._make([changed.get(i, a) for i, a in enumerate(operands)]))
+        return outputs if spec.gives_cs else outputs._replace(cs=outputs.cs[..., :0])
+
+    return run, tuple(operands[i] for i in indices)
 
 
 # Shapes.
@@ -160,15 +173,19 @@ def _run_shapes(*operands: Any, spec: Spec, saves: bool) -> list[tuple[int, ...]
     ]
 
 
+def _short_shapes(*operands: Any, spec: Spec) -> list[tuple[int, ...]]:
+    return _run_shapes(*operands, spec=spec, saves=False)
+
+
 def _tangent_shapes(*arrays: Any, spec: Spec) -> list[tuple[int, ...]]:
     shapes = _run_shapes(*arrays[_FLOATS : _FLOATS + 9], spec=spec, saves=False)[:4]
     return [(_problems(arrays), *shape[1:]) for shape in shapes]
 
 
-def _backward_shapes(*arrays: Any, spec: Spec, has_dx: bool) -> list[tuple[int, ...]]:
+def _backward_shapes(*arrays: Any, spec: Spec, wanted: tuple[int, ...]) -> list[tuple[int, ...]]:
     del spec
-    x, *others = [(_problems(arrays), *a.shape[1:]) for a in arrays[4 : 4 + _FLOATS]]
-    return [x if has_dx else (*x[:-1], 0), *others]
+    shapes = [(_problems(arrays), *a.shape[1:]) for a in arrays[4 : 4 + _FLOATS]]
+    return [shape if i in wanted else (*shape[:-1], 0) for i, shape in enumerate(shapes)]
 
 
 # The primitives.
@@ -188,13 +205,17 @@ def _primitive(name: str, shapes: Callable[..., list], reference: Callable[..., 
 
     @primitive.def_impl
     def _(*arrays: Array, **params: Any) -> list[Array]:
-        return compiled(tuple(params.items()))(*arrays)
+        with jax.disable_jit(False), jax.debug_nans(False), jax.debug_infs(False):  # all of which would come back here
+            results = compiled(tuple(params.items()))(*arrays)
+        check_finite(primitive, results)
+        return results
 
     mlir.register_lowering(primitive, mlir.lower_fun(reference, multiple_results=True))
     return primitive
 
 
 _run = _primitive("run", _run_shapes, _reference_run)
+_short = _primitive("short", _short_shapes, _reference_short)
 _tangent = _primitive("tangent", _tangent_shapes, _reference_tangent)
 _backward = _primitive("backward", _backward_shapes, _reference_backward)
 
@@ -213,6 +234,7 @@ def _compiled_on_cpu(primitive: Primitive, target: str, reference: Callable[...,
 
 
 _compiled_on_cpu(_run, library.FORWARD, _reference_run)
+_compiled_on_cpu(_short, library.FORWARD, _reference_short)
 _compiled_on_cpu(_backward, library.BACKWARD, _reference_backward)
 
 
@@ -222,10 +244,8 @@ _compiled_on_cpu(_backward, library.BACKWARD, _reference_backward)
 def _run_jvp(primals: Sequence[Array], tangents: Sequence[Any], *, spec: Spec, saves: bool) -> tuple[list, list]:
     primals = _alike(primals)
     *outputs, saved = _run.bind(*primals, spec=spec, saves=True)
-    dense = [_dense(tangent, primal) for tangent, primal in zip(tangents, primals[:_FLOATS], strict=False)]
-    if isinstance(tangents[0], ad.Zero):
-        dense[0] = primals[0][..., :0]
-    arrays = _alike([*dense, *primals, outputs[0], outputs[1], saved])
+    given = [p[..., :0] if isinstance(t, ad.Zero) else t for t, p in zip(tangents, primals[:_FLOATS], strict=False)]
+    arrays = _alike([*given, *primals, outputs[0], outputs[1], saved])
     tangents_out = _tangent.bind(*arrays, spec=spec)
     if not saves and not spec.gives_cs:
         outputs[1] = outputs[1][..., :0]
@@ -234,6 +254,16 @@ def _run_jvp(primals: Sequence[Array], tangents: Sequence[Any], *, spec: Spec, s
     # What was saved has no tangent: derivatives of `tangent` and `backward` are those by the operands.
     empty = saved if saves else saved[..., :0]
     return [*outputs, empty], [*tangents_out, _no_tangent(empty)]
+
+
+def _short_jvp(primals: Sequence[Array], tangents: Sequence[Any], *, spec: Spec) -> tuple[list, list]:
+    *floats, active = primals
+
+    def run(*floats: Array) -> list[Array]:
+        return _reference_short(*floats, active, spec=spec)
+
+    dense = [_dense(tangent, primal) for tangent, primal in zip(tangents, floats, strict=False)]
+    return jax.jvp(run, tuple(floats), tuple(_alike(dense)))
 
 
 def _dense(tangent: Any, primal: Array) -> Array:
@@ -262,19 +292,18 @@ def _jvp_of_reference(primitive: Primitive, reference: Callable[..., list], kept
 
 def _transpose_tangent(cotangents: Sequence[Any], *arrays: Any, spec: Spec) -> list[Any]:
     linear, rest = arrays[:_FLOATS], arrays[_FLOATS:]
-    has_dx = ad.is_undefined_primal(linear[0]) and linear[0].aval.shape[-1] > 0
+    unknown = [i for i, a in enumerate(linear) if ad.is_undefined_primal(a)]
+    wanted = tuple(sorted({*(i for i in unknown if linear[i].aval.shape[-1]), *_STATES}))
     dense = [ad.instantiate_zeros(c) for c in cotangents]
-    results = _backward.bind(*_alike([*dense, *rest]), spec=spec, has_dx=has_dx)
+    results = _backward.bind(*_alike([*dense, *rest]), spec=spec, wanted=wanted)
     return [_shared(r, a) if ad.is_undefined_primal(a) else None for r, a in zip(results, linear, strict=True)] + [
         None
     ] * len(rest)
 
 
-def _transpose_backward(cotangents: Sequence[Any], *arrays: Any, spec: Spec, has_dx: bool) -> list[Any]:
+def _transpose_backward(cotangents: Sequence[Any], *arrays: Any, spec: Spec, wanted: tuple[int, ...]) -> list[Any]:
     linear, rest = arrays[:4], arrays[4:]
-    dense = [ad.instantiate_zeros(c) for c in cotangents]
-    if not has_dx:
-        dense[0] = rest[0][..., :0]
+    dense = [ad.instantiate_zeros(c) for c in cotangents]  # 0 entries long on the last axis of those not wanted
     results = _tangent.bind(*_alike([*dense, *rest]), spec=spec)
     return [_shared(r, a) if ad.is_undefined_primal(a) else None for r, a in zip(results, linear, strict=True)] + [
         None
@@ -290,6 +319,7 @@ def _shared(cotangent: Array, operand: Any) -> Array:
 
 
 ad.primitive_jvps[_run] = _run_jvp
+ad.primitive_jvps[_short] = _short_jvp
 ad.primitive_jvps[_tangent] = _jvp_of_reference(_tangent, _reference_tangent, 3)
 ad.primitive_jvps[_backward] = _jvp_of_reference(_backward, _reference_backward, 3)
 ad.primitive_transposes[_tangent] = _transpose_tangent
@@ -304,7 +334,7 @@ def _batch_problems(primitive: Primitive) -> Callable[..., Any]:
 
     def rule(arrays: Sequence[Array], axes: Sequence[int | None], **params: Any) -> tuple[list[Array], list[int]]:
         size = next(a.shape[axis] for a, axis in zip(arrays, axes, strict=True) if axis is not None)
-        count = max(a.shape[0 if axis is None or axis > 0 else 1] for a, axis in zip(arrays, axes, strict=True))
+        count = _count(a.shape[1 if axis == 0 else 0] for a, axis in zip(arrays, axes, strict=True))
 
         def merge(a: Array, axis: int | None) -> Array:
             if axis is None:
@@ -342,11 +372,17 @@ def _batch_rows(operands: Sequence[Array], axes: Sequence[int | None], **params:
 
     x, h_0, c_0, active = (merge(operands[i], axes[i], row) for i, row in zip((0, 6, 7, 8), _ROWS, strict=True))
     outputs = _run.bind(x, *operands[1:6], h_0, c_0, active, **params)
-    rows, batch = (2, 2, 1, 1, 2), h_0.shape[1] // max(1, size)
+    rows, batch = (2, 2, 1, 1, 2), operands[0].shape[3 if axes[0] is not None and axes[0] <= 2 else 2]
     split = [a.reshape(*a.shape[:row], size, batch, *a.shape[row + 1 :]) for a, row in zip(outputs, rows, strict=True)]
     return split, list(rows)
 
 
+def _batch_short(operands: Sequence[Array], axes: Sequence[int | None], *, spec: Spec) -> tuple[list, list]:
+    outputs = jax.vmap(functools.partial(_reference_short, spec=spec), tuple(axes))(*operands)
+    return outputs, [0] * len(outputs)
+
+
+batching.primitive_batchers[_short] = _batch_short
 batching.primitive_batchers[_run] = _batch_rows
 batching.primitive_batchers[_tangent] = _batch_problems(_tangent)
 batching.primitive_batchers[_backward] = _batch_problems(_backward)

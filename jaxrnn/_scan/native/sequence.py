@@ -26,8 +26,12 @@ def run_native(
     *,
     reverse: bool,
     return_states: bool,
+    is_short: bool,
 ) -> tuple[State, Any]:
-    """A whole sequence in the kernel of this name, as `Run` describes it. The state is h, or h and c."""
+    """A whole sequence in the kernel of this name, as `Run` describes it. The state is h, or h and c.
+
+    Of a short one the value alone: derivatives and `vmap` are those of `states`.
+    """
     (h_0, *cells), structure = jax.tree.flatten(state)
     batch = xs.shape[1:-1]
     operands = Operands(
@@ -43,7 +47,7 @@ def run_native(
     )
     has_c = bool(cells)
     spec = Spec(kernel, reverse, has_c and return_states, _Reference(states, structure))
-    outputs = run_sequence(spec, operands)
+    outputs = run_sequence(spec, operands, is_short=is_short)
     final = _state(structure, outputs.h_T[0].reshape(*batch, -1), outputs.c_T[0].reshape(*batch, -1) if has_c else None)
     ys = outputs.ys[0].reshape(xs.shape[0], *batch, -1)
     if not return_states:

@@ -37,12 +37,13 @@ struct BackwardLayout {
     pack_panel(b.w_hr, b.R, from_g, part - from_x.count(), packed + from_h.size() + from_x.size());
   }
 
-  // The gradients of the weights from some rows: (I, depth), (R, depth), (kSums, width), (R, width).
+  // The wanted gradients of the weights from some rows: (I, depth), (R, depth), (kSums, width), (R, width).
   int64_t partial_x() const { return 0; }
-  int64_t partial_h() const { return round_up(b.I * gradient_row, kAlign); }
-  int64_t partial_bias() const { return partial_h() + round_up(b.R * gradient_row, kAlign); }
-  int64_t partial_g() const { return partial_bias() + round_up(Gates::kSums * width, kAlign); }
-  int64_t partial() const { return partial_g() + (b.w_hr ? round_up(b.R * width, kAlign) : 0); }
+  int64_t partial_h() const { return b.dw_ih ? round_up(b.I * gradient_row, kAlign) : 0; }
+  int64_t partial_bias() const { return partial_h() + (b.dw_hh ? round_up(b.R * gradient_row, kAlign) : 0); }
+  int64_t partial_g() const { return partial_bias() + (has_bias() ? round_up(Gates::kSums * width, kAlign) : 0); }
+  int64_t partial() const { return partial_g() + (b.dw_hr ? round_up(b.R * width, kAlign) : 0); }
+  bool has_bias() const { return b.db_ih || b.db_hh; }
 
   const Backward<Real>& b;
   const int64_t width, depth;
@@ -91,14 +92,14 @@ class BackwardPass {
         x_row_(padded(b.I)),
         arrays_(scratch) {
     da_ = arrays_.take(block_ * da_row_);
-    x_ = arrays_.take(round_up(b.I, kRows) * block_);
-    h_ = arrays_.take(round_up(b.R, kRows) * block_);
+    x_ = b.dw_ih ? arrays_.take(round_up(b.I, kRows) * block_) : nullptr;
+    h_ = b.dw_hh ? arrays_.take(round_up(b.R, kRows) * block_) : nullptr;
     dh_ = arrays_.take(rows * h_row_);
     dc_ = Gates::kHasC ? arrays_.take(rows * layout_.width) : nullptr;
     dx_ = b.dx ? arrays_.take(block_ * x_row_) : nullptr;
-    m_ = b.w_hr ? arrays_.take(block_ * layout_.width) : nullptr;
+    m_ = b.dw_hr ? arrays_.take(block_ * layout_.width) : nullptr;
     dm_ = b.w_hr ? arrays_.take(rows * layout_.width) : nullptr;
-    g_ = b.w_hr ? arrays_.take(round_up(b.R, kRows) * block_) : nullptr;
+    g_ = b.dw_hr ? arrays_.take(round_up(b.R, kRows) * block_) : nullptr;
   }
 
   int64_t scratch() const { return arrays_.taken(); }
@@ -152,7 +153,7 @@ class BackwardPass {
       if (Gates::kHasC && b.d_cs) add(dc_ + r * layout_.width, b.d_cs + (t * b.B + begin + r) * b.H, b.H);
     }
     if (b.w_hr) {
-      group_columns(dh_, h_row_, rows_, b.R, g_ + at * kRows, block_);
+      if (b.dw_hr) group_columns(dh_, h_row_, rows_, b.R, g_ + at * kRows, block_);
       clear(dm_, rows_ * layout_.width);
       multiply_packed(rows_, dh_, h_row_, layout_.packed_g(packed), layout_.from_g, dm_, layout_.width);
     }
@@ -163,7 +164,7 @@ class BackwardPass {
         if (b.w_hr) clear(dh_ + r * h_row_, h_row_);
       } else {
         clear(da, Gates::kSums * layout_.width);
-        if (b.w_hr) clear(m_ + (at + r) * layout_.width, layout_.width);
+        if (b.dw_hr) clear(m_ + (at + r) * layout_.width, layout_.width);
       }
     }
     const Real* from_h = da_ + at * da_row_ + Gates::kFirstFromH * layout_.width;
@@ -191,7 +192,7 @@ class BackwardPass {
         if (Gates::kReadsH) v.h_before = load_first(h_before + n, left);
         v.h = load_first(b.ys + here * b.R + n, left);
       }
-      store(dh + n, gates.backward(v, load(dh + n), d_c, d_sums));
+      store(dh + n, gates.backward(v, load_first(dh + n, left), d_c, d_sums));  // beyond H, infinity times 0 is NaN
       if (Gates::kHasC) store(dc + n, d_c);
       for (int j = 0; j < Gates::kSums; ++j) store(da + j * width + n, d_sums[j]);
       if constexpr (Gates::kHasC)
@@ -201,8 +202,8 @@ class BackwardPass {
 
   // x and h before step s, as add_outer takes them.
   void group_inputs(const Backward<Real>& b, int64_t begin, int64_t s, int64_t at) {
-    group_columns(b.x + (time(b, s) * b.B + begin) * b.I, b.I, rows_, b.I, x_ + at * kRows, block_);
-    for (int64_t r = 0; r < rows_; ++r)
+    if (b.dw_ih) group_columns(b.x + (time(b, s) * b.B + begin) * b.I, b.I, rows_, b.I, x_ + at * kRows, block_);
+    for (int64_t r = 0; b.dw_hh && r < rows_; ++r)
       group_columns(before(b, b.ys, b.h_0, b.R, s, begin + r), b.R, 1, b.R, h_ + (at + r) * kRows, block_);
   }
 
@@ -210,11 +211,12 @@ class BackwardPass {
   void add_gradients(const Backward<Real>& b, Real* partial, int64_t rows) {
     const Real* from_h = da_ + Gates::kFirstFromH * layout_.width;
     const int64_t depth = layout_.depth, row = layout_.gradient_row;
-    add_outer(rows, x_, block_, b.I, da_, da_row_, depth, partial + layout_.partial_x(), row);
-    add_outer(rows, h_, block_, b.R, from_h, da_row_, depth, partial + layout_.partial_h(), row);
-    if (b.w_hr)
+    if (b.dw_ih) add_outer(rows, x_, block_, b.I, da_, da_row_, depth, partial + layout_.partial_x(), row);
+    if (b.dw_hh)
+      add_outer(rows, h_, block_, b.R, from_h, da_row_, depth, partial + layout_.partial_h(), row);
+    if (b.dw_hr)
       add_outer(rows, g_, block_, b.R, m_, layout_.width, b.H, partial + layout_.partial_g(), layout_.width);
-    if (b.db_ih || b.db_hh)
+    if (layout_.has_bias())
       for (int64_t r = 0; r < rows; ++r)
         add(partial + layout_.partial_bias(), da_ + r * da_row_, Gates::kSums * layout_.width);
   }
@@ -250,13 +252,14 @@ class PartialSum {
   void run() const {
     for (int64_t j = 0; j < Gates::kBlocks; ++j) {
       const int64_t x_block = Gates::kFromX[j];
-      transposed(layout_.partial_x() + j * layout_.width, b_.I, b_.dw_ih + x_block * b_.H * b_.I);
-      transposed(layout_.partial_h() + j * layout_.width, b_.R, b_.dw_hh + j * b_.H * b_.R);
+      const int64_t column = j * layout_.width;
+      if (b_.dw_ih) transposed(layout_.partial_x() + column, b_.I, b_.dw_ih + x_block * b_.H * b_.I);
+      if (b_.dw_hh) transposed(layout_.partial_h() + column, b_.R, b_.dw_hh + j * b_.H * b_.R);
       const int64_t bias = layout_.partial_bias();
-      if (b_.db_ih) row(bias + j * layout_.width, b_.db_ih + x_block * b_.H);
+      if (b_.db_ih) row(bias + column, b_.db_ih + x_block * b_.H);
       if (b_.db_hh) row(bias + (Gates::kFirstFromH + j) * layout_.width, b_.db_hh + j * b_.H);
     }
-    for (int64_t p = 0; b_.w_hr && p < b_.R; ++p) row(layout_.partial_g() + p * layout_.width, b_.dw_hr + p * b_.H);
+    for (int64_t p = 0; b_.dw_hr && p < b_.R; ++p) row(layout_.partial_g() + p * layout_.width, b_.dw_hr + p * b_.H);
   }
 
  private:

@@ -150,12 +150,13 @@ struct Common {
 struct Division {
   int64_t N, B, parts, workers;
 
-  Division(ffi::ThreadPool& pool, const Sizes& s) : N(s.N), B(s.B), parts(1), workers(1) {
+  // In at most so many parts.
+  Division(ffi::ThreadPool& pool, const Sizes& s, int64_t most) : N(s.N), B(s.B), parts(1), workers(1) {
     constexpr double kWorthAThread = 1e5;  // multiplications: some 10 us
     const double work = double(s.N) * s.T * s.B * s.G * s.H * (s.I + s.R);
     if (work < kWorthAThread) return;
     const int64_t threads = std::max<int64_t>(1, pool.num_threads());
-    parts = std::max<int64_t>(1, std::min((threads + N - 1) / N, B));
+    parts = std::max<int64_t>(1, std::min({(threads + N - 1) / N, B, most}));
     workers = std::min(threads, N * parts);
   }
 
@@ -171,11 +172,12 @@ struct Division {
 };
 
 constexpr int64_t kSmallPack = 1 << 15;  // Reals that one thread packs sooner than two
+constexpr int64_t kShort = 4;            // steps of all sequences that do not repay packing
 
 template <class Real>
 ffi::Error run_forward(ffi::ThreadPool& pool, const Common<Real>& common, const View<Real>& ys, const View<Real>& cs,
                        const View<Real>& h_T, const View<Real>& c_T, const View<Real>& saved) {
-  const Division d(pool, common.sizes);
+  const Division d(pool, common.sizes, common.sizes.B);
   const Kernels<Real>& k = kernels<Real>(common.cell);
   const auto problem = [&](int64_t n) {
     Forward<Real> f;
@@ -188,7 +190,8 @@ ffi::Error run_forward(ffi::ThreadPool& pool, const Common<Real>& common, const 
     return f;
   };
   const Forward<Real> first = problem(0);
-  const int64_t packed = k.forward_packed(first);
+  const bool is_short = common.sizes.T * common.sizes.B <= kShort;
+  const int64_t packed = is_short ? 0 : k.forward_packed(first);
   const int64_t each = d.largest([&](int64_t rows) { return k.forward_scratch(first, rows); });
   const bool packs_itself = d.whole() && !common.shares_weights;
   const int64_t packs = packs_itself ? d.workers : common.shares_weights ? 1 : d.N;
@@ -196,7 +199,7 @@ ffi::Error run_forward(ffi::ThreadPool& pool, const Common<Real>& common, const 
   Real* const memory = scratch.template as<Real>();
   if (!memory) return ffi::Error(ffi::ErrorCode::kResourceExhausted, "jaxrnn's kernels: out of memory");
 
-  const int64_t parts = k.forward_parts(first);
+  const int64_t parts = is_short ? 0 : k.forward_parts(first);
   if (!packs_itself)
     parallel(pool, packs * parts, packed > kSmallPack ? d.workers : 1, [&](int64_t i, int64_t) {
       k.forward_pack(problem(i / parts), i % parts, memory + i / parts * packed);
@@ -206,7 +209,7 @@ ffi::Error run_forward(ffi::ThreadPool& pool, const Common<Real>& common, const 
     Real* weights = memory + (packs_itself ? worker : common.shares_weights ? 0 : d.problem(task)) * packed;
     if (packs_itself)
       for (int64_t part = 0; part < parts; ++part) k.forward_pack(f, part, weights);
-    k.forward(f, weights, memory + packs * packed + worker * each, d.begin(task), d.end(task));
+    k.forward(f, is_short ? nullptr : weights, memory + packs * packed + worker * each, d.begin(task), d.end(task));
   });
   return ffi::Error::Success();
 }
@@ -217,9 +220,17 @@ struct Cotangents {
   View<Real> dx, dw_ih, dw_hh, db_ih, db_hh, dw_hr, dh_0, dc_0;
 };
 
+// Each part of the batch has gradients of the weights of its own: on many cores they must not outgrow what is kept of the
+// steps, or two threads' worth of them.
+template <class Real>
+int64_t most_parts(const Common<Real>& common, int64_t partial) {
+  const Sizes& s = common.sizes;
+  const int64_t kept = s.T * s.B * (saved_of(common.cell) * s.H + s.R);
+  return std::max<int64_t>(2, kept / (2 * std::max<int64_t>(1, partial)));
+}
+
 template <class Real>
 ffi::Error run_backward(ffi::ThreadPool& pool, const Common<Real>& common, const Cotangents<Real>& v) {
-  const Division d(pool, common.sizes);
   const Kernels<Real>& k = kernels<Real>(common.cell);
   const auto problem = [&](int64_t n) {
     Backward<Real> b;
@@ -242,9 +253,9 @@ ffi::Error run_backward(ffi::ThreadPool& pool, const Common<Real>& common, const
     return b;
   };
   const Backward<Real> first = problem(0);
-  const int64_t packed = k.backward_packed(first);
+  const int64_t packed = k.backward_packed(first), partial = k.partial(first);
+  const Division d(pool, common.sizes, most_parts(common, partial));
   const int64_t each = d.largest([&](int64_t rows) { return k.backward_scratch(first, rows); });
-  const int64_t partial = k.partial(first);
   const bool packs_itself = d.whole() && !common.shares_weights;
   const int64_t packs = packs_itself ? d.workers : common.shares_weights ? 1 : d.N;
   const int64_t partials = d.whole() ? d.workers : d.tasks();
@@ -324,13 +335,14 @@ ffi::Error backward_of(ffi::ThreadPool& pool, int32_t cell, bool reverse, const 
   v.d_h_T = checked.input<Real>("d_h_T", d_h_T, {s.B, s.R});
   v.d_c_T = checked.input<Real>("d_c_T", d_c_T, {s.B, s.H}, !has_c);
   v.dx = checked.output<Real>("dx", dx, {s.T, s.B, s.I}, true);
-  v.dw_ih = checked.output<Real>("dweight_ih", dw_ih, {rows, s.I});
-  v.dw_hh = checked.output<Real>("dweight_hh", dw_hh, {rows, s.R});
+  v.dw_ih = checked.output<Real>("dweight_ih", dw_ih, {rows, s.I}, true);
+  v.dw_hh = checked.output<Real>("dweight_hh", dw_hh, {rows, s.R}, true);
   v.db_ih = checked.output<Real>("dbias_ih", db_ih, {rows}, true);
   v.db_hh = checked.output<Real>("dbias_hh", db_hh, {rows}, true);
-  v.dw_hr = checked.output<Real>("dweight_hr", dw_hr, {s.R, s.H}, !common.w_hr.data);
+  v.dw_hr = checked.output<Real>("dweight_hr", dw_hr, {s.R, s.H}, true);
   v.dh_0 = checked.output<Real>("dh_0", dh_0, {s.B, s.R});
   v.dc_0 = checked.output<Real>("dc_0", dc_0, {s.B, s.H}, !has_c);
+  checked.require(common.w_hr.data || !v.dw_hr.data, "a projection belongs to an lstm that has one");
   if (checked.failed()) return checked.error();
   if (s.N == 0) return ffi::Error::Success();
   use_huge_pages(dx->untyped_data(), dx->size_bytes());

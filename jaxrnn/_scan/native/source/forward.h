@@ -1,6 +1,8 @@
 // The forward pass: for a block of time steps the sums from x at once, then step by step those from h, and the gates.
+// Without packed weights it reads them as they lie.
 #pragma once
 
+#include "dots.h"
 #include "gates.h"
 #include "product.h"
 
@@ -8,6 +10,7 @@ namespace jaxrnn {
 namespace JAXRNN_NAMESPACE {
 namespace {
 
+constexpr int kInOrder[] = {0, 1, 2, 3};
 constexpr int64_t kBlockBytes = 1 << 17;  // of sums of a block of time steps: they stay in a core's cache
 
 // Sums and weights lie in panels of hidden units: one vector of units with all its gates, or up to kColumns vectors of a
@@ -30,6 +33,15 @@ struct Layout {
     pack_projection(part - panels, packed + round_up(panels * panel_size(), kAlign));
   }
 
+  // The biases of a panel, one for each sum.
+  void pack_bias(int64_t panel, Real* bias) const {
+    clear(bias, Gates::kSums * kUnits * kLanes);
+    for (int64_t j = 0; j < Gates::kBlocks; ++j) {
+      add_bias(s.b_ih, Gates::kFromX[j], panel, bias + j * units(panel) * kLanes);
+      add_bias(s.b_hh, j, panel, bias + (Gates::kFirstFromH + j) * units(panel) * kLanes);
+    }
+  }
+
   const Real* from_x(const Real* packed, int64_t panel) const { return packed + panel * panel_size(); }
   const Real* from_h(const Real* packed, int64_t panel) const { return from_x(packed, panel) + s.I * kStride; }
   const Real* bias(const Real* packed, int64_t panel) const { return from_h(packed, panel) + s.R * kStride; }
@@ -47,12 +59,7 @@ struct Layout {
         pack_block(s.w_ih, s.I, Gates::kFromX[j], first, units(panel), w + column);
         pack_block(s.w_hh, s.R, j, first, units(panel), w + s.I * kStride + column);
       }
-    Real* bias = w + (s.I + s.R) * kStride;
-    clear(bias, Gates::kSums * kUnits * kLanes);
-    for (int64_t j = 0; j < Gates::kBlocks; ++j) {
-      add_bias(s.b_ih, Gates::kFromX[j], panel, bias + j * units(panel) * kLanes);
-      add_bias(s.b_hh, j, panel, bias + (Gates::kFirstFromH + j) * units(panel) * kLanes);
-    }
+    pack_bias(panel, w + (s.I + s.R) * kStride);
   }
 
   // A vector of units: rows of the weights become columns.
@@ -93,6 +100,7 @@ class ForwardPass {
     steps_ = larger(1, smaller(s.T, kBlockBytes / int64_t(sizeof(Real)) / larger(1, rows * sums)));
     x_ = arrays_.take(steps_ * rows * s.I);
     sums_ = arrays_.take(steps_ * rows * sums);
+    bias_ = arrays_.take(Gates::kSums * Layout<Gates>::kUnits * kLanes);
     h_ = arrays_.take(rows * h_row_);
     next_ = arrays_.take(rows * h_row_);
     m_ = s.w_hr ? arrays_.take(rows * m_row_) : nullptr;
@@ -140,10 +148,14 @@ class ForwardPass {
       copy(x_ + i * rows_ * f.I, f.x + (time(f, first + i) * f.B + begin) * f.I, rows_ * f.I);
     for (int64_t p = 0; p < layout_.panels; ++p) {
       const int64_t row = sums_row(p), columns = Gates::kBlocks * layout_.units(p);
-      const Real* bias = layout_.bias(packed, p);
+      if (!packed) layout_.pack_bias(p, bias_);
+      const Real* bias = packed ? layout_.bias(packed, p) : bias_;
       for (int64_t r = 0; r < count * rows_; ++r) copy(sums(p, 0) + r * row, bias, row);
-      multiply(count * rows_, columns,
-               {x_, f.I, 1, layout_.from_x(packed, p), columns * kLanes, f.I, sums(p, 0), row});
+      if (packed)
+        multiply(count * rows_, columns,
+                 {x_, f.I, 1, layout_.from_x(packed, p), columns * kLanes, f.I, sums(p, 0), row});
+      else
+        multiply_unpacked(count * rows_, x_, f.I, f.w_ih, f.I, Gates::kFromX, p, sums(p, 0));
     }
   }
 
@@ -151,27 +163,55 @@ class ForwardPass {
     const uint8_t* active = f.active ? f.active + t * f.B + begin : nullptr;
     for (int64_t p = 0; p < layout_.panels; ++p) {
       const int64_t columns = Gates::kBlocks * layout_.units(p);
-      multiply(rows_, columns, {h_, h_row_, 1, layout_.from_h(packed, p), columns * kLanes, f.R,
-                                sums(p, i) + Gates::kFirstFromH * kLanes, sums_row(p)});
+      Real* from_h = sums(p, i) + Gates::kFirstFromH * kLanes;
+      if (packed)
+        multiply(rows_, columns,
+                 {h_, h_row_, 1, layout_.from_h(packed, p), columns * kLanes, f.R, from_h, sums_row(p)});
+      else
+        multiply_unpacked(rows_, h_, h_row_, f.w_hh, f.R, kInOrder, p, from_h);
       gates(f, p, sums(p, i), active, f.saved ? f.saved + (t * f.B + begin) * Gates::kSaved * f.H : nullptr);
     }
-    if (f.w_hr) {
-      clear(next_, rows_ * h_row_);
-      multiply_packed(rows_, m_, m_row_, layout_.from_m(packed), layout_.projection, next_, h_row_);
-    }
+    if (f.w_hr) project(f, packed);
     write(f, active, t * f.B + begin);
     Real* before = h_;
     h_ = next_;
     next_ = before;
   }
 
+  // A panel's sums += those from a (rows, depth), block blocks[j] of the weights to the j-th.
+  void multiply_unpacked(int64_t rows, const Real* a, int64_t a_row, const Real* weight, int64_t depth, const int* blocks,
+                         int64_t panel, Real* sums) const {
+    const int64_t units = layout_.units(panel), row = sums_row(panel), H = layout_.s.H;
+    for (int j = 0; j < Gates::kBlocks; ++j)
+      for (int64_t u = 0; u < units; ++u) {
+        const int64_t first = (panel * Layout<Gates>::kUnits + u) * kLanes;
+        Real* to = sums + (j * units + u) * kLanes;
+        for (int64_t r = 0; r < rows; ++r, to += row)
+          store(to, load(to) + dots(a + r * a_row, weight + (blocks[j] * H + first) * depth, depth, H - first));
+      }
+  }
+
+  // h = W_hr m
+  void project(const Forward<Real>& f, const Real* packed) {
+    if (packed) {
+      clear(next_, rows_ * h_row_);
+      return multiply_packed(rows_, m_, m_row_, layout_.from_m(packed), layout_.projection, next_, h_row_);
+    }
+    for (int64_t first = 0; first < f.R; first += kLanes)
+      for (int64_t r = 0; r < rows_; ++r)
+        store(next_ + r * h_row_ + first, dots(m_ + r * m_row_, f.w_hr + first * f.H, f.H, f.R - first));
+  }
+
   void gates(const Forward<Real>& f, int64_t panel, const Real* sums, const uint8_t* active, Real* saved) {
     const Gates gates(f.cell);
     const int64_t units = layout_.units(panel), row = sums_row(panel);
     for (int64_t r = 0; r < rows_; ++r) {
-      if (active && !active[r]) continue;
       for (int64_t u = 0; u < units; ++u) {
         const int64_t n = (panel * Layout<Gates>::kUnits + u) * kLanes;
+        if (active && !active[r]) {
+          if (saved) clear_saved(saved + r * Gates::kSaved * f.H + n, f.H, f.H - n);
+          continue;
+        }
         V a[Gates::kSums], values[Gates::kSaved + 1], c{}, h{};
         for (int j = 0; j < Gates::kSums; ++j) a[j] = load(sums + r * row + (j * units + u) * kLanes);
         if (Gates::kHasC) c = load(c_ + r * m_row_ + n);
@@ -183,6 +223,10 @@ class ForwardPass {
             store_first(saved + (r * Gates::kSaved + j) * f.H + n, values[j], f.H - n);
       }
     }
+  }
+
+  static void clear_saved(Real* saved, int64_t width, int64_t left) {
+    for (int j = 0; j < Gates::kSaved; ++j) clear(saved + j * width, smaller(kLanes, left));
   }
 
   // Outputs of a step; where it does not count, 0, and the state stays.
@@ -204,7 +248,7 @@ class ForwardPass {
   const int64_t rows_, h_row_, m_row_;
   Arrays arrays_;
   int64_t steps_;            // of a block
-  Real *x_, *sums_;          // (steps, rows, I); panel by panel (steps, rows, sums)
+  Real *x_, *sums_, *bias_;  // (steps, rows, I); panel by panel (steps, rows, sums); of one panel (sums)
   Real *h_, *next_, *m_, *c_;  // (rows, R) each, and (rows, H): h before and after a step, h before its projection, c
 };
 

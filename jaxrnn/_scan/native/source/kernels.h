@@ -34,15 +34,14 @@ struct Forward : Sequence<Real> {
   Real* ys;           // (T, B, R), 0 where a step does not count
   Real* cs;           // (T, B, H), 0 where a step does not count; null if not wanted
   Real *h_T, *c_T;    // (B, R), (B, H)
-  Real* saved;        // (T, B, saved_of(cell), H); null if not wanted. Not written where a step does not count
+  Real* saved;        // (T, B, saved_of(cell), H), 0 where a step does not count; null if not wanted
 };
 
 template <class Real>
 struct Backward : Sequence<Real> {
   const Real *ys, *cs, *saved;                       // as from the forward pass
   const Real *d_ys, *d_cs, *d_h_T, *d_c_T;           // cotangents; d_cs may be null
-  Real* dx;                                          // null if not wanted
-  Real *dw_ih, *dw_hh, *db_ih, *db_hh, *dw_hr;       // null as their weights are
+  Real *dx, *dw_ih, *dw_hh, *db_ih, *db_hh, *dw_hr;  // each null if not wanted
   Real *dh_0, *dc_0;
 };
 
@@ -53,7 +52,8 @@ struct Kernels {
   int64_t (*forward_parts)(const Sequence<Real>&);                   // of packing, independent of each other
   void (*forward_pack)(const Sequence<Real>&, int64_t part, Real* packed);
   int64_t (*forward_scratch)(const Sequence<Real>&, int64_t rows);
-  void (*forward)(const Forward<Real>&, const Real* packed, Real* scratch, int64_t begin, int64_t end);  // rows of B
+  // Rows begin ... end - 1 of B; without packed weights it reads them as they lie.
+  void (*forward)(const Forward<Real>&, const Real* packed, Real* scratch, int64_t begin, int64_t end);
 
   int64_t (*backward_packed)(const Backward<Real>&);
   int64_t (*backward_parts)(const Backward<Real>&);

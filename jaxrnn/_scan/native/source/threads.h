@@ -28,7 +28,7 @@ inline void use_huge_pages(void* memory, size_t bytes) {
   madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
 }
 
-// A block of memory for one call. A few blocks are kept for later calls; any thread may ask for one.
+// A block of memory for one call. A few blocks are kept for later calls, the newest; any thread may ask for one.
 class Scratch {
  public:
   explicit Scratch(size_t bytes) {
@@ -41,11 +41,9 @@ class Scratch {
   ~Scratch() {
     if (!block_.memory) return;
     std::lock_guard<std::mutex> guard(pool().mutex);
-    if (block_.bytes <= kKeptBytes && pool().blocks.size() < kKeptBlocks) {
-      pool().blocks.push_back(block_);
-    } else {
-      std::free(block_.memory);
-    }
+    pool().blocks.push_back(block_);
+    pool().bytes += block_.bytes;
+    while (pool().blocks.size() > kKeptBlocks || pool().bytes > kKeptBytes) std::free(take(0).memory);
   }
 
   template <class Real>
@@ -57,11 +55,12 @@ class Scratch {
     size_t bytes = 0;
   };
   struct Pool {
-    Pool() { blocks.reserve(kKeptBlocks); }
+    Pool() { blocks.reserve(kKeptBlocks + 1); }
     std::mutex mutex;
-    std::vector<Block> blocks;
+    std::vector<Block> blocks;  // the oldest first
+    size_t bytes = 0;
   };
-  static constexpr size_t kKeptBlocks = 8, kKeptBytes = size_t{1} << 26;
+  static constexpr size_t kKeptBlocks = 8, kKeptBytes = size_t{1} << 27;
 
   static Pool& pool() {
     static Pool* pool = new Pool;  // never destroyed: XLA's threads may outlive static objects
@@ -75,9 +74,17 @@ class Scratch {
       return block.bytes >= bytes && block.bytes <= 4 * bytes + (size_t{1} << 18);
     });
     if (fits == blocks.end()) return false;
-    block_ = *fits;
-    blocks.erase(fits);
+    block_ = take(fits - blocks.begin());
     return true;
+  }
+
+  // A block of the pool, out of it; its mutex is held.
+  static Block take(ptrdiff_t at) {
+    auto& blocks = pool().blocks;
+    const Block block = blocks[at];
+    blocks.erase(blocks.begin() + at);
+    pool().bytes -= block.bytes;
+    return block;
   }
 
   void allocate(size_t bytes) {
