@@ -7,11 +7,11 @@ fits every Python.
 import os
 import pathlib
 import platform
+import re
 import shlex
 import shutil
 import subprocess
 import sys
-import sysconfig
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 
@@ -35,7 +35,7 @@ class CustomBuildHook(BuildHookInterface):
             self.app.display_warning(f"jaxrnn is installed without compiled kernels, all of it runs: {reason}")
             return
         build_data["pure_python"] = False
-        build_data["tag"] = f"py3-none-{sysconfig.get_platform().replace('-', '_').replace('.', '_')}"
+        build_data["tag"] = f"py3-none-{_platform(library.read_bytes())}"
         if version != "editable":
             build_data["force_include"][str(library)] = (_FOLDER / _LIBRARY).as_posix()
 
@@ -45,6 +45,13 @@ class CustomBuildHook(BuildHookInterface):
         for library in build_data["force_include"] if version != "editable" else ():
             if library.endswith(_LIBRARY):
                 shutil.rmtree(pathlib.Path(library).parent)
+
+
+def _platform(library: bytes) -> str:
+    """manylinux_2_17_x86_64 and the like if all that it needs is glibc from such a version on; else linux_x86_64."""
+    versions = [int(minor) for minor in re.findall(rb"GLIBC_2\.(\d+)", library)]
+    is_alone = versions and b"libstdc++.so" not in library
+    return f"{f'manylinux_2_{max(versions)}' if is_alone else 'linux'}_x86_64"
 
 
 def _compile(source: pathlib.Path, library: pathlib.Path) -> str | None:

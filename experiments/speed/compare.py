@@ -29,16 +29,16 @@ class Slower(NamedTuple):
     changes: dict[str, tuple[float, float]]  # medians before and after, over each
 
 
-def read(path: str) -> dict[str, Any]:
-    """An earlier run's file."""
+def read(path: str, option: str = "--compare") -> dict[str, Any]:
+    """An earlier run's file, which this option names."""
     try:
         value = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        raise _run.UserError(f"--compare {path}: {error.strerror}") from error
+        raise _run.UserError(f"{option} {path}: {error.strerror}") from error
     except ValueError as error:
-        raise _run.UserError(f"--compare {path}: is not JSON") from error
+        raise _run.UserError(f"{option} {path}: is not JSON") from error
     if not isinstance(value, dict) or value.get("format") != FORMAT:
-        raise _run.UserError(f"--compare {path}: is not a speed.json of this version of the benchmark")
+        raise _run.UserError(f"{option} {path}: is not a speed.json of this version of the benchmark")
     return value
 
 

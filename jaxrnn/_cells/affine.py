@@ -164,8 +164,8 @@ def affine_cell(
 
 def with_kernel(cell: Cell, kernel: str) -> Cell:
     """The same affine cell, whose sequences may be run in the compiled kernel that has the numbers of its gates."""
-    methods = cell.run.__self__  # pyright: ignore[reportFunctionMemberAccess, reportOptionalMemberAccess]
-    return cell._replace(run=_Methods(*{**vars(methods), "kernel": kernel}.values()).run)
+    run: Any = cell.run
+    return cell._replace(run=_Methods(*{**vars(run.__self__), "kernel": kernel}.values()).run)
 
 
 _FUNCTIONS = {
