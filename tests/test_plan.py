@@ -62,11 +62,13 @@ def test_both_directions_at_once(units, is_ragged, platform, expected):
     [
         ((1, 1, 1, 64, 16), "float32", "cpu", "whole"),  # few weights
         ((1, 32, 64, 256, 64), "float32", "cpu", None),  # 32 Ki weights packed for one step
-        ((4, 8, 64, 256, 64), "float32", "cpu", "whole"),
-        ((4, 7, 64, 256, 64), "float64", "cpu", None),
+        ((8, 8, 64, 256, 64), "float32", "cpu", "whole"),
+        ((9, 7, 64, 256, 64), "float64", "cpu", None),
+        ((255, 4, 256, 256, 256), "float32", "cpu", None),  # no gates
+        ((256, 4, 256, 256, 256), "float32", "cpu", "whole"),
         ((1024, 4, 32, 128, 32), "float64", "cpu", "whole"),
         ((128, 1, 256, 1024, 256), "float32", "cpu", None),  # one sequence, 512 Ki weights
-        ((256, 1, 256, 1024, 256), "float32", "cpu", "whole"),
+        ((512, 1, 256, 1024, 256), "float32", "cpu", "whole"),
         ((1, 1, 256, 1024, 256), "float32", "cpu", "short"),  # 2 MiB of weights read once
         ((1, 1, 256, 1024, 256), "float64", "cpu", None),
         ((2, 2, 256, 1024, 256), "float64", "cpu", "short"),

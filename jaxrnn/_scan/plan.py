@@ -21,8 +21,9 @@ _CACHE = 2**20  # bytes of pre-activations that a CPU's caches hold
 _MEMORY = 2**26  # the same where no platform has been measured: it bounds memory
 _PROJECTED = 2**23  # bytes of pre-activations that are made at once where none of them is kept
 _ROWS = 512  # fewer make a product slow
-_REPACKED = 2**10  # weights that a kernel packs, and sums the gradients of, in the time that it gains at one step
-_ENOUGH = 2**8  # steps of all sequences that gain that time whatever the weights
+_REPACKED = 2**9  # weights that a kernel packs, and sums the gradients of, in the time that it gains at one step
+_ENOUGH = 2**9  # steps of all sequences that gain that time whatever the weights
+_GATES = 4  # times as much as a step gains where there are gates, over one of a cell without
 _FEW = 2**12  # weights that are packed at once
 _SHORT = 4  # steps of all sequences for which a kernel packs no weights, kShort in its binding
 _READ = 2**21  # bytes of weights that are then read in a cache, for each sequence
@@ -99,7 +100,8 @@ def native(sizes: Sizes, dtype: Any, arrays: Any, *, platform: str) -> Literal["
     if not all(isinstance(size, int) and size > 0 for size in sizes) or is_spread(jax.tree.leaves(arrays), platform):
         return None
     weights, steps = sizes.rows * (sizes.inputs + sizes.outputs), sizes.steps * sizes.batch
-    if (sizes.steps >= 4 or weights <= _FEW) and steps >= min(_ENOUGH, weights // _REPACKED):
+    least = min(_ENOUGH, weights // _REPACKED) * (_GATES if sizes.rows == sizes.outputs else 1)
+    if (sizes.steps >= 4 or weights <= _FEW) and steps >= least:
         return "whole"
     return "short" if steps <= _SHORT and weights * dtype.itemsize <= _READ * sizes.batch else None
 
