@@ -100,7 +100,7 @@ def _grew(before: Quartiles, after: Quartiles) -> bool:
 
 def differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
     """What two machines differ in that times depend on."""
-    names = ("cpu", "cores", "gpu", "dtype", "precision", "threads", "environment", "versions")
+    names = ("cpu", "cores", "gpu", "dtype", "precision", "threads", "kernels", "environment", "versions")
     before, after = ({name: machine.get(name) for name in names} for machine in (before, after))
     return [f"{name}: {_difference(before[name], after[name])}" for name in _unequal(before, after)]
 
