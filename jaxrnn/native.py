@@ -2,8 +2,8 @@
 
 >>> import jaxrnn as jr
 >>> with jr.native.disabled():
-...     jr.native.info().reason
-'inside jr.native.disabled()'
+...     jr.native.info().is_ready
+False
 """
 
 from ._scan.native.library import Info as Info

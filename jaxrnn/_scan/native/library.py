@@ -79,7 +79,7 @@ def find() -> tuple[str | None, str | None]:
     if (machine := (sys.platform, platform.machine())) not in _MACHINES:
         return None, f"the kernels are written for Linux on x86-64, this is {' on '.join(machine)}"
     if not _LIBRARY.exists():
-        return None, "not compiled: jaxrnn was installed without a C++ compiler"
+        return None, "not compiled: when jaxrnn was installed there was no C++ compiler, or it failed"
     try:
         library = ctypes.CDLL(str(_LIBRARY))
     except OSError as error:

@@ -39,7 +39,8 @@ class Scratch {
   Scratch& operator=(const Scratch&) = delete;
 
   ~Scratch() {
-    if (!block_.memory) return;
+    if (block_.bytes > kKeptBytes) std::free(block_.memory);
+    if (!block_.memory || block_.bytes > kKeptBytes) return;
     std::lock_guard<std::mutex> guard(pool().mutex);
     pool().blocks.push_back(block_);
     pool().bytes += block_.bytes;
