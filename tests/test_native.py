@@ -47,21 +47,21 @@ def run(kernel, reverse, params, state, xs, active, is_short=False):
     return run_native(kernel, no_reference, params, state, xs, active, **options)
 
 
-def numpy_run(kind, params, state, xs, lengths, reverse):
+def numpy_run(kind, params, state, xs, active, reverse):
     """The same as a loop of steps, of all sequences at once, in whatever dtype the arguments have."""
+    active = np.ones(xs.shape[:2], bool) if active is None else active
     weights = {name: a[:, None] if a.ndim == 1 else a for name, a in params._asdict().items() if a is not None}
     h, *c = (a.T for a in jax.tree.leaves(state))
     states = [None] * len(xs)
     for t in reversed(range(len(xs))) if reverse else range(len(xs)):
         new = numpy_step(kind, weights, xs[t].T, h, c[0] if c else None)
-        counts = t < lengths
-        h, *c = (np.where(counts, a, before) for a, before in zip(new, (h, *c), strict=False))
-        states[t] = [np.where(counts, a, 0).T for a in (h, *c)]
+        h, *c = (np.where(active[t], a, before) for a, before in zip(new, (h, *c), strict=False))
+        states[t] = [np.where(active[t], a, 0).T for a in (h, *c)]
     return [h.T, *(a.T for a in c)], [np.stack(leaf) for leaf in zip(*states, strict=True)]
 
 
 def case(name, sizes, seed=0):
-    """Parameters, state and xs in float32, drawn by NumPy, and lengths."""
+    """Parameters, state and xs in float32, drawn by NumPy."""
     cell, *_, options = KERNELS[name]
     steps, batch, inputs, hidden = sizes
     like = jax.eval_shape(lambda: cell.init(jax.random.key(0), inputs, hidden, **options))
@@ -69,7 +69,15 @@ def case(name, sizes, seed=0):
     rng = np.random.default_rng(seed)
     params = jax.tree.map(lambda a: rng.uniform(-1, 1, a.shape) * hidden**-0.5, like)
     args = params, jax.tree.map(lambda a: rng.normal(size=a.shape), state), rng.normal(size=(steps, batch, inputs))
-    return jax.tree.map(np.float32, args), rng.integers(0, steps + 1, batch)
+    return jax.tree.map(np.float32, args)
+
+
+# name: which steps of (T, B) count, any of which may
+MASKS = {
+    "all": lambda steps, batch: None,
+    "lengths": lambda steps, batch: np.arange(steps)[:, None] < np.random.default_rng(1).integers(0, steps + 1, batch),
+    "gaps": lambda steps, batch: np.random.default_rng(1).random((steps, batch)) < 0.5,
+}
 
 
 def wide(tree):
@@ -94,19 +102,17 @@ def value_and_grad(kernel, reverse, args, active, weights):
     return outputs, gradient
 
 
-def check_kernel(name, sizes, is_ragged, reverse):
+def check_kernel(name, sizes, mask, reverse):
     """In both types: values, and the derivative in a random direction of all arguments at once."""
     _, kernel, kind, _ = KERNELS[name]
-    args, lengths = case(name, sizes)
-    active = np.arange(sizes[0])[:, None] < lengths if is_ragged else None
-    lengths = lengths if is_ragged else np.full_like(lengths, sizes[0])
-    exact = jax.tree.leaves(numpy_run(kind, *wide(args), lengths, reverse))
+    args, active = case(name, sizes), MASKS[mask](*sizes[:2])
+    exact = jax.tree.leaves(numpy_run(kind, *wide(args), active, reverse))
     weights, direction = wide((random_like(jax.tree.map(np.float32, exact), 1), random_like(args, 2)))
     with jax.enable_x64(True):
         values, gradient = wide(value_and_grad(kernel, reverse, wide(args), active, weights))
         assert relative(values, exact) <= 1e-12
     moved = jax.tree.map(lambda a, d: a + 1e-30j * d, wide(args), direction)
-    rates = [a.imag / 1e-30 for a in jax.tree.leaves(numpy_run(kind, *moved, lengths, reverse))]
+    rates = [a.imag / 1e-30 for a in jax.tree.leaves(numpy_run(kind, *moved, active, reverse))]
     terms = list(map(np.vdot, jax.tree.leaves(gradient), jax.tree.leaves(direction)))
     np.testing.assert_allclose(sum(terms), sum(map(np.vdot, rates, weights)), rtol=0, atol=1e-12 * sum(map(abs, terms)))
     values, single = value_and_grad(kernel, reverse, args, active, jax.tree.map(np.float32, weights))
@@ -114,13 +120,11 @@ def check_kernel(name, sizes, is_ragged, reverse):
     assert relative(single, gradient) <= 1e-5
 
 
-def check_short(name, sizes, is_ragged, reverse):
+def check_short(name, sizes, mask, reverse):
     """Its value, from weights as they lie, in both types."""
     _, kernel, kind, _ = KERNELS[name]
-    args, lengths = case(name, sizes)
-    active = np.arange(sizes[0])[:, None] < lengths if is_ragged else None
-    lengths = lengths if is_ragged else np.full_like(lengths, sizes[0])
-    exact = jax.tree.leaves(numpy_run(kind, *wide(args), lengths, reverse))
+    args, active = case(name, sizes), MASKS[mask](*sizes[:2])
+    exact = jax.tree.leaves(numpy_run(kind, *wide(args), active, reverse))
     short = jax.jit(functools.partial(run, kernel, reverse, is_short=True))
     assert relative(short(*args, active), exact) <= 1e-6
     with jax.enable_x64(True):
@@ -135,30 +139,50 @@ SHORT = st.tuples(st.integers(1, 4), st.just(1), st.integers(1, 70), st.integers
 @pytest.mark.parametrize("name", KERNELS)
 @pytest.mark.parametrize("reverse", [False, True])
 def test_a_loop_and_its_derivative(name, reverse):
-    check_kernel(name, (5, 7, 3, 19), is_ragged=reverse, reverse=reverse)
+    check_kernel(name, (5, 7, 3, 19), "lengths" if reverse else "all", reverse)
+
+
+@needs_kernels
+@pytest.mark.parametrize("name", KERNELS)
+@pytest.mark.parametrize("reverse", [False, True])
+def test_the_steps_that_count_may_have_gaps(name, reverse):
+    """As `Run` has it: the gradient by `cell.run` is that of scans."""
+    cell, args = KERNELS[name][0], wide(case(name, (9, 5, 3, 6)))
+    active = MASKS["gaps"](9, 5)
+
+    def total(args):
+        outputs = cell.run(*args, active, reverse=reverse, return_states=True)
+        return sum(jnp.sum(jnp.sin(a)) for a in jax.tree.leaves(outputs))
+
+    with jax.enable_x64(True):
+        gradient = jax.jit(jax.grad(total))
+        assert "custom_call @jaxrnn_backward(" in gradient.lower(args).as_text()
+        ours = gradient(args)
+        with jr.native.disabled():
+            assert relative(ours, gradient(args)) <= 1e-12
 
 
 @needs_kernels
 @pytest.mark.slow
-@given(st.sampled_from(list(KERNELS)), SIZES, st.booleans(), st.booleans())
+@given(st.sampled_from(list(KERNELS)), SIZES, st.sampled_from(list(MASKS)), st.booleans())
 @settings(max_examples=40, deadline=None)
-def test_any_size(name, sizes, is_ragged, reverse):
+def test_any_size(name, sizes, mask, reverse):
     steps, batch, inputs, hidden = sizes
-    check_kernel(name, (steps, batch, inputs, max(hidden, 4)), is_ragged, reverse)
+    check_kernel(name, (steps, batch, inputs, max(hidden, 4)), mask, reverse)
 
 
 @needs_kernels
 @pytest.mark.parametrize("name", KERNELS)
 def test_a_few_steps(name):
-    check_short(name, (2, 2, 17, 37), is_ragged=True, reverse=False)
+    check_short(name, (2, 2, 17, 37), "lengths", reverse=False)
 
 
 @needs_kernels
 @pytest.mark.slow
-@given(st.sampled_from(list(KERNELS)), SHORT, st.booleans(), st.booleans())
+@given(st.sampled_from(list(KERNELS)), SHORT, st.sampled_from(list(MASKS)), st.booleans())
 @settings(max_examples=40, deadline=None)
-def test_a_few_steps_of_any_size(name, sizes, is_ragged, reverse):
-    check_short(name, sizes, is_ragged, reverse)
+def test_a_few_steps_of_any_size(name, sizes, mask, reverse):
+    check_short(name, sizes, mask, reverse)
 
 
 # name: a function of (params, state, xs), which a kernel runs; and how many calls of kernels, forward and backward
@@ -256,7 +280,7 @@ def transformed(function, cell, f):
 @pytest.mark.parametrize("cell", ["gru", "lstm_proj"])
 def test_transformations(cell, name):
     """They give what they give of scans, and what can be run in kernels is."""
-    args, _ = case(cell, (6, 3, 2, 5))
+    args = case(cell, (6, 3, 2, 5))
     function, forward, backward = TRANSFORMED[name]
     for f in (loss, ragged_loss):
         run = transformed(function, KERNELS[cell][0], f)
@@ -280,7 +304,7 @@ def test_transformations(cell, name):
 )
 def test_no_gradient_is_computed_that_is_not_wanted(wanted, sizes):
     """The last axis of what the kernel of the backward pass gives."""
-    (params, state, xs), _ = case("gru", (6, 3, 7, 8))
+    params, state, xs = case("gru", (6, 3, 7, 8))
 
     def total(weight_hh, xs):
         return loss(jr.gru, params._replace(weight_hh=weight_hh), state, xs)
@@ -295,7 +319,7 @@ def test_no_gradient_is_computed_that_is_not_wanted(wanted, sizes):
 
 @needs_kernels
 def test_a_few_steps_are_differentiated_and_mapped_in_scans():
-    (params, state, xs), _ = case("lstm", (1, 1, 64, 64))
+    params, state, xs = case("lstm", (1, 1, 64, 64))
 
     def count(function, xs):
         return jax.jit(function).lower(params, state, xs).as_text().count("custom_call @jaxrnn_")
@@ -320,7 +344,7 @@ EMPTY = {
 @pytest.mark.parametrize("name", EMPTY)
 @pytest.mark.parametrize("f", [final_and_outputs, lambda *args: jax.grad(loss, 1)(*args)], ids=["value", "gradient"])
 def test_vmap_over_nothing(name, f):
-    args, _ = case("lstm", (6, 3, 2, 5))
+    args = case("lstm", (6, 3, 2, 5))
     run = functools.partial(EMPTY[name], functools.partial(f, jr.lstm))
     with jr.native.disabled():
         expected = jax.tree.map(jnp.shape, jax.eval_shape(run, *args))
@@ -330,7 +354,7 @@ def test_vmap_over_nothing(name, f):
 @needs_kernels
 def test_a_gradient_that_overflows_is_infinite():
     """The kernels pad H to whole vectors; no NaN, 0 times infinity, is to leak from there."""
-    (params, _, xs), _ = case("rnn", (12, 2, 3, 5))
+    params, _, xs = case("rnn", (12, 2, 3, 5))
     params = jax.tree.map(lambda a: np.abs(a) + np.float32(1), params)
     operands = params._replace(bias_ih=0 * params.bias_ih, bias_hh=0 * params.bias_hh), np.zeros((2, 5), np.float32)
     overflow = jax.jit(jax.grad(lambda params, h, xs: 1e38 * jnp.sum(final_and_outputs(jr.rnn, params, h, xs)[1]), 1))
@@ -341,7 +365,7 @@ def test_a_gradient_that_overflows_is_infinite():
 @pytest.mark.parametrize("option", ["debug_nans", "debug_infs", "disable_jit"])
 def test_looking_for_nan(option):
     """What is kept of steps that do not count is no leftover of other arrays; what is found raises the usual error."""
-    (params, state, xs), _ = case("lstm", (6, 3, 2, 5))
+    params, state, xs = case("lstm", (6, 3, 2, 5))
     with getattr(jax, option)(True):
         for _ in range(3):
             np.full((1 << 12,), np.nan, np.float32)  # memory that a later array may be given
@@ -354,7 +378,7 @@ def test_looking_for_nan(option):
 
 @needs_kernels
 def test_an_export_runs_without_kernels():
-    args, _ = case("lstm", (6, 3, 2, 5))
+    args = case("lstm", (6, 3, 2, 5))
     gradient = jax.jit(jax.grad(functools.partial(loss, jr.lstm)))
     exported = jax.export.export(gradient, platforms=("cpu", "cuda"))(*args)
     assert "custom_call @jaxrnn_" not in exported.mlir_module()
@@ -363,7 +387,7 @@ def test_an_export_runs_without_kernels():
 
 @needs_kernels
 def test_what_is_donated_may_be_overwritten():
-    (params, state, xs), _ = case("gru", (6, 3, 5, 5))
+    params, state, xs = case("gru", (6, 3, 5, 5))
     step = lambda params, xs: final_and_outputs(jr.gru, params, state, xs)[1]  # noqa: E731
     expected = step(params, jnp.asarray(xs))
     assert relative(jax.jit(step, donate_argnums=1)(params, jnp.asarray(xs)), wide(expected)) == 0
@@ -371,7 +395,7 @@ def test_what_is_donated_may_be_overwritten():
 
 @needs_kernels
 def test_threads_at_once_and_again_give_the_same_bits():
-    args, _ = case("lstm", (30, 9, 7, 33))
+    args = case("lstm", (30, 9, 7, 33))
     gradient = jax.jit(jax.value_and_grad(functools.partial(loss, jr.lstm)))
     first = jax.tree.leaves(gradient(*args))
 
@@ -387,7 +411,7 @@ def test_threads_at_once_and_again_give_the_same_bits():
 @pytest.mark.parametrize("axis", range(3))
 def test_the_kernels_refuse_shapes_that_do_not_fit(axis):
     """Nothing reaches them unchecked from `jr.unroll`; they look all the same."""
-    args, _ = case("gru", (3, 2, 3, 5))
+    args = case("gru", (3, 2, 3, 5))
     shape = [15, 5]
     shape[axis % 2] += 1
     wrong = args[0]._replace(weight_hh=np.zeros(shape if axis < 2 else (15, 5, 1), np.float32))

@@ -121,18 +121,19 @@ class BackwardPass {
   }
 
  private:
-  static int64_t time(const Sequence<Real>& s, int64_t step) { return s.reverse ? s.T - 1 - step : step; }
-
   static bool counts(const Sequence<Real>& s, int64_t step, int64_t row) {
     return !s.active || s.active[time(s, step) * s.B + row];
   }
 
-  // The state before a step is what the step before gave, or, where that does not count, the initial one: the steps that
-  // count are adjacent.
+  // The state before a step is that after the last one before it that counts, or the initial one. Of a step that does not
+  // count itself: its own, zeros, so that all steps together are walked over once.
   static const Real* before(const Sequence<Real>& s, const Real* states, const Real* initial, int64_t width, int64_t step,
                             int64_t row) {
-    if (step > 0 && counts(s, step - 1, row)) return states + (time(s, step - 1) * s.B + row) * width;
-    return initial + row * width;
+    if (counts(s, step, row)) {
+      do --step;
+      while (step >= 0 && !counts(s, step, row));
+    }
+    return step < 0 ? initial + row * width : states + (time(s, step) * s.B + row) * width;
   }
 
   void load_cotangents(const Backward<Real>& b, int64_t begin) {
@@ -200,7 +201,7 @@ class BackwardPass {
     }
   }
 
-  // x and h before step s, as add_outer takes them.
+  // x, and h before step s, as add_outer takes them.
   void group_inputs(const Backward<Real>& b, int64_t begin, int64_t s, int64_t at) {
     if (b.dw_ih) group_columns(b.x + (time(b, s) * b.B + begin) * b.I, b.I, rows_, b.I, x_ + at * kRows, block_);
     for (int64_t r = 0; b.dw_hh && r < rows_; ++r)

@@ -12,5 +12,9 @@ InstructionSet instruction_set();
 
 template <class Real>
 const Kernels<Real>& kernels(Cell cell);
+template <>
+const Kernels<float>& kernels<float>(Cell cell);
+template <>
+const Kernels<double>& kernels<double>(Cell cell);
 
 }  // namespace jaxrnn

@@ -123,8 +123,6 @@ class ForwardPass {
   }
 
  private:
-  static int64_t time(const Sequence<Real>& s, int64_t step) { return s.reverse ? s.T - 1 - step : step; }
-
   void load_state(const Forward<Real>& f, int64_t begin) {
     clear(h_, rows_ * h_row_);
     clear(next_, rows_ * h_row_);

@@ -3,6 +3,8 @@
 // A sequence is run for independent problems (members of an ensemble), each with its own weights; these are the
 // arguments of one. All arrays are row-major and dense. T steps, B sequences, I inputs, H hidden units, R units of h:
 // P with a projection, else H. G blocks of gates: 4 (lstm: i, f, g, o), 3 (gru: r, u, n) or 1.
+//
+// Functions are static: of one that the linker took for the same, it would keep some instruction set's code for all.
 #pragma once
 
 #include <cstdint>
@@ -11,10 +13,10 @@ namespace jaxrnn {
 
 enum class Cell : int32_t { kLstm = 0, kGru = 1, kTanh = 2, kRelu = 3 };
 
-constexpr int blocks_of(Cell cell) { return cell == Cell::kLstm ? 4 : cell == Cell::kGru ? 3 : 1; }
+static constexpr int blocks_of(Cell cell) { return cell == Cell::kLstm ? 4 : cell == Cell::kGru ? 3 : 1; }
 
 // What a backward pass needs of a step beside the states: the gates' values (lstm: i, f, g, o; gru: r, u, n, W_hn h + b_hn).
-constexpr int saved_of(Cell cell) { return cell == Cell::kLstm || cell == Cell::kGru ? 4 : 0; }
+static constexpr int saved_of(Cell cell) { return cell == Cell::kLstm || cell == Cell::kGru ? 4 : 0; }
 
 template <class Real>
 struct Sequence {
@@ -28,6 +30,10 @@ struct Sequence {
   const Real* w_hr;             // (R, H), null without a projection
   const Real *h_0, *c_0;        // (B, R), (B, H); c of an lstm alone
 };
+
+// The time of a step, which are numbered in the order in which they are run.
+template <class Real>
+static int64_t time(const Sequence<Real>& s, int64_t step) { return s.reverse ? s.T - 1 - step : step; }
 
 template <class Real>
 struct Forward : Sequence<Real> {
@@ -66,7 +72,7 @@ struct Kernels {
 
 constexpr int64_t kAlign = 16;  // Reals: at least a cache line
 
-constexpr int64_t round_up(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
+static constexpr int64_t round_up(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
 
 // Defined by kernels.cc, which is compiled once for each.
 namespace avx2_float { const Kernels<float>& kernels(Cell); }

@@ -1,5 +1,5 @@
-// Vectors of as many numbers as a register of this instruction set holds, and small helpers. Everything in the headers
-// that kernels.cc includes is in an unnamed namespace: code of one instruction set must not be linked into another's.
+// Vectors of as many numbers as a register of this instruction set holds, and small helpers. Code of one instruction set
+// must not be linked into another's: here, and in the headers that include this one, all is in an unnamed namespace.
 #pragma once
 
 #include <cstdint>
