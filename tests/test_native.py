@@ -342,9 +342,10 @@ EMPTY = {
 
 @needs_kernels
 @pytest.mark.parametrize("name", EMPTY)
+@pytest.mark.parametrize("cell", ["lstm", "lstm_proj"])
 @pytest.mark.parametrize("f", [final_and_outputs, lambda *args: jax.grad(loss, 1)(*args)], ids=["value", "gradient"])
-def test_vmap_over_nothing(name, f):
-    args = case("lstm", (6, 3, 2, 5))
+def test_vmap_over_nothing(name, cell, f):
+    args = case(cell, (6, 3, 2, 5))
     run = functools.partial(EMPTY[name], functools.partial(f, jr.lstm))
     with jr.native.disabled():
         expected = jax.tree.map(jnp.shape, jax.eval_shape(run, *args))
@@ -359,6 +360,18 @@ def test_a_gradient_that_overflows_is_infinite():
     operands = params._replace(bias_ih=0 * params.bias_ih, bias_hh=0 * params.bias_hh), np.zeros((2, 5), np.float32)
     overflow = jax.jit(jax.grad(lambda params, h, xs: 1e38 * jnp.sum(final_and_outputs(jr.rnn, params, h, xs)[1]), 1))
     assert np.isposinf(overflow(*operands, 0 * xs)).all()
+
+
+@needs_kernels
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_gate_that_is_shut_is_zero(dtype):
+    """As in a scan; and NaN is seen to come in."""
+    params, state, xs = jax.tree.map(dtype, case("lstm", (4, 2, 3, 5)))
+    shut = params._replace(bias_ih=dtype(-1000) * np.ones_like(params.bias_ih))
+    with jax.enable_x64(dtype == np.float64):
+        (h, c), ys = jax.jit(functools.partial(final_and_outputs, jr.lstm))(shut, state, xs)
+        assert not np.any(h) and not np.any(c) and not np.any(ys)
+        assert np.isnan(final_and_outputs(jr.lstm, shut, state, dtype(np.nan) * xs)[1]).all()
 
 
 @needs_kernels

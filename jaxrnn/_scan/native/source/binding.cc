@@ -3,6 +3,7 @@
 // Each buffer begins with an axis of independent problems, N long; inputs that all problems share may have 1 there. What
 // is not there (a bias, a projection, c of a cell that has none, an unwanted result) has 0 as its last dimension.
 #include <initializer_list>
+#include <new>
 #include <string>
 
 #include "dispatch.h"
@@ -15,6 +16,11 @@ namespace ffi = xla::ffi;
 using Input = ffi::AnyBuffer;
 using Output = ffi::Result<ffi::AnyBuffer>;
 using Shape = std::initializer_list<int64_t>;
+
+// What is not there has no numbers on its last axis. An array of no problems has no numbers either, but is there.
+bool is_absent(const Input& buffer) { return buffer.dimensions().size() > 0 && buffer.dimensions().back() == 0; }
+
+ffi::Error out_of_memory() { return ffi::Error(ffi::ErrorCode::kResourceExhausted, "jaxrnn's kernels: out of memory"); }
 
 // One buffer: `of(n)` is the data of problem n, null if the buffer is absent.
 template <class T>
@@ -51,7 +57,7 @@ class Checked {
   template <class T>
   View<T> view(const char* name, const Input& buffer, Shape shape, bool may_be_shared, bool may_be_absent) {
     const auto dims = buffer.dimensions();
-    if (may_be_absent && dims.size() == shape.size() + 1 && dims.back() == 0) return {};
+    if (may_be_absent && dims.size() == shape.size() + 1 && is_absent(buffer)) return {};
     bool fits = dims.size() == shape.size() + 1 && (dims[0] == problems_ || (may_be_shared && dims[0] == 1));
     int64_t stride = 1;
     size_t axis = 1;
@@ -112,9 +118,8 @@ struct Common {
         h_0(checked.input<Real>("h_0", h_0, {s.B, s.R})),
         c_0(checked.input<Real>("c_0", c_0, {s.B, s.H}, cell != Cell::kLstm)),
         active(checked.input<bool>("active", active, {s.T, s.B}, true)) {
-    checked.require(cell == Cell::kLstm || !this->w_hr.data, "a projection belongs to an lstm");
-    checked.require(this->w_hr.data || s.R == s.H || s.T * s.B == 0, "h has R units without a projection");
-    checked.require(this->w_hr.data || s.R == s.H, "weight_hh has an unexpected shape");
+    checked.require(is_absent(w_hr) || cell == Cell::kLstm, "a projection belongs to an lstm");
+    checked.require(!is_absent(w_hr) || s.R == s.H, "weight_hh has an unexpected shape");
     const auto shared = [](const Input& a) { return a.dimensions().size() > 0 && a.dimensions()[0] == 1; };
     shares_weights = s.N == 1 || (shared(w_ih) && shared(w_hh) && shared(b_ih) && shared(b_hh) && shared(w_hr));
   }
@@ -197,7 +202,7 @@ ffi::Error run_forward(ffi::ThreadPool& pool, const Common<Real>& common, const 
   const int64_t packs = packs_itself ? d.workers : common.shares_weights ? 1 : d.N;
   const Scratch scratch(sizeof(Real) * (packs * packed + d.workers * each));
   Real* const memory = scratch.template as<Real>();
-  if (!memory) return ffi::Error(ffi::ErrorCode::kResourceExhausted, "jaxrnn's kernels: out of memory");
+  if (!memory) return out_of_memory();
 
   const int64_t parts = is_short ? 0 : k.forward_parts(first);
   if (!packs_itself)
@@ -261,7 +266,7 @@ ffi::Error run_backward(ffi::ThreadPool& pool, const Common<Real>& common, const
   const int64_t partials = d.whole() ? d.workers : d.tasks();
   const Scratch scratch(sizeof(Real) * (packs * packed + d.workers * each + partials * partial));
   Real* const memory = scratch.template as<Real>();
-  if (!memory) return ffi::Error(ffi::ErrorCode::kResourceExhausted, "jaxrnn's kernels: out of memory");
+  if (!memory) return out_of_memory();
   Real* const sums = memory + packs * packed + d.workers * each;
 
   const int64_t parts = k.backward_parts(first);
@@ -312,7 +317,11 @@ ffi::Error forward(ffi::ThreadPool pool, int32_t cell, bool reverse, Input x, In
   const Sizes s = sizes_of(cell, *ys, x, w_ih);
   if (!s.is_valid) return ffi::Error::InvalidArgument("jaxrnn's kernels: unexpected cell or number of axes");
   const auto run = x.element_type() == ffi::F64 ? forward_of<double> : forward_of<float>;
-  return run(pool, cell, reverse, s, x, w_ih, w_hh, b_ih, b_hh, w_hr, h_0, c_0, active, ys, cs, h_T, c_T, saved);
+  try {
+    return run(pool, cell, reverse, s, x, w_ih, w_hh, b_ih, b_hh, w_hr, h_0, c_0, active, ys, cs, h_T, c_T, saved);
+  } catch (const std::bad_alloc&) {  // nothing may unwind into XLA
+    return out_of_memory();
+  }
 }
 
 template <class Real>
@@ -342,7 +351,7 @@ ffi::Error backward_of(ffi::ThreadPool& pool, int32_t cell, bool reverse, const 
   v.dw_hr = checked.output<Real>("dweight_hr", dw_hr, {s.R, s.H}, true);
   v.dh_0 = checked.output<Real>("dh_0", dh_0, {s.B, s.R});
   v.dc_0 = checked.output<Real>("dc_0", dc_0, {s.B, s.H}, !has_c);
-  checked.require(common.w_hr.data || !v.dw_hr.data, "a projection belongs to an lstm that has one");
+  checked.require(!is_absent(w_hr) || is_absent(*dw_hr), "a projection belongs to an lstm that has one");
   if (checked.failed()) return checked.error();
   if (s.N == 0) return ffi::Error::Success();
   use_huge_pages(dx->untyped_data(), dx->size_bytes());
@@ -359,8 +368,12 @@ ffi::Error backward(ffi::ThreadPool pool, int32_t cell, bool reverse, Input d_ys
     return ffi::Error::InvalidArgument("jaxrnn's kernels: unexpected cell or number of axes");
   s.N = dh_0->dimensions()[0];
   const auto run = x.element_type() == ffi::F64 ? backward_of<double> : backward_of<float>;
-  return run(pool, cell, reverse, s, x, w_ih, w_hh, b_ih, b_hh, w_hr, h_0, c_0, active, ys, cs, saved, d_ys, d_cs,
-             d_h_T, d_c_T, dx, dw_ih, dw_hh, db_ih, db_hh, dw_hr, dh_0, dc_0);
+  try {
+    return run(pool, cell, reverse, s, x, w_ih, w_hh, b_ih, b_hh, w_hr, h_0, c_0, active, ys, cs, saved, d_ys, d_cs,
+               d_h_T, d_c_T, dx, dw_ih, dw_hh, db_ih, db_hh, dw_hr, dh_0, dc_0);
+  } catch (const std::bad_alloc&) {  // nothing may unwind into XLA
+    return out_of_memory();
+  }
 }
 
 }  // namespace

@@ -52,12 +52,13 @@ JAXRNN_INLINE Exponential exponential(V x) {
 
 JAXRNN_INLINE V minus_absolute(V x) { return x > 0 ? -x : x; }
 
-// 1 / (1 + exp(-x))
+// 1 / (1 + exp(-x)); 0 for x < kLeast, as where it is computed from exp.
 JAXRNN_INLINE V sigmoid(V x) {
   Exponential e = exponential(minus_absolute(x));
   V small = e.scale * e.rest + e.scale;
   V large = 1 / (1 + small);
-  return x < 0 ? small * large : large;
+  V below = x < Format<Real>::kLeast ? V{} : small * large;
+  return x < 0 ? below : large;
 }
 
 // (1 - exp(-2|x|)) / (1 + exp(-2|x|)), with the sign of x. 1 - exp is taken from its parts: exact near 0.

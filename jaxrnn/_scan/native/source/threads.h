@@ -11,6 +11,7 @@
 #include <cstdlib>
 #include <memory>
 #include <mutex>
+#include <new>
 #include <utility>
 #include <vector>
 
@@ -143,7 +144,10 @@ void parallel(xla::ffi::ThreadPool& pool, int64_t count, int64_t workers, const 
       }
     }
   };
-  for (int64_t i = 1; i < std::min(workers, count); ++i) pool.Schedule(std::decay_t<decltype(work)>(work));
+  try {
+    for (int64_t i = 1; i < std::min(workers, count); ++i) pool.Schedule(std::decay_t<decltype(work)>(work));
+  } catch (const std::bad_alloc&) {  // fewer workers do it all, too; those that have begun read what lies on this stack
+  }
   work();
   for (int spin = 0; spin < 2000 && state->done.load() < count; ++spin) pause();
   std::unique_lock<std::mutex> lock(state->mutex);
