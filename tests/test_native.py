@@ -5,6 +5,7 @@ import functools
 import os
 import pathlib
 import platform
+import re
 import subprocess
 import sys
 
@@ -16,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import jaxrnn as jr
+from jaxrnn._scan import plan
 from jaxrnn._scan.native import library
 from jaxrnn._scan.native.sequence import run_native
 
@@ -370,7 +372,7 @@ def test_a_gate_that_is_shut_is_zero(dtype):
     shut = params._replace(bias_ih=dtype(-1000) * np.ones_like(params.bias_ih))
     with jax.enable_x64(dtype == np.float64):
         (h, c), ys = jax.jit(functools.partial(final_and_outputs, jr.lstm))(shut, state, xs)
-        assert not np.any(h) and not np.any(c) and not np.any(ys)
+        assert not any(np.any(a) for a in (h, c, ys))
         assert np.isnan(final_and_outputs(jr.lstm, shut, state, dtype(np.nan) * xs)[1]).all()
 
 
@@ -534,9 +536,37 @@ def test_the_environment_keeps_kernels_out():
 
 
 @pytest.mark.parametrize(("system", "machine"), [("linux", "aarch64"), ("darwin", "x86_64")])
-def test_other_machines_have_none(system, machine, monkeypatch):
+def test_where_they_were_not_compiled(system, machine, monkeypatch, tmp_path):
     monkeypatch.delenv("JAXRNN_NATIVE", raising=False)
+    monkeypatch.setattr(library, "_LIBRARY", tmp_path / "_kernels.so")
     monkeypatch.setattr(sys, "platform", system)
     monkeypatch.setattr(platform, "machine", lambda: machine)
-    expected = (None, f"the kernels are written for Linux on x86-64, this is {system} on {machine}")
-    assert library.find() == expected
+    reason = f"not compiled: that takes a C++ compiler, Linux and x86-64 at installation; this is {system} on {machine}"
+    assert library.find() == (None, reason)
+
+
+def test_a_few_steps_are_as_many_to_the_plan_as_to_the_kernels():
+    binding = (ROOT / "jaxrnn" / "_scan" / "native" / "source" / "binding.cc").read_text()
+    assert re.findall(r"kShort = (\d+);", binding) == [str(plan._SHORT)]
+
+
+def refuse(*args, **options):
+    raise jax.errors.JaxRuntimeError("another version of the interface")
+
+
+@needs_kernels
+@pytest.mark.parametrize(
+    ("owner", "name", "value", "reason"),
+    [
+        (library, "_LIBRARY", pathlib.Path(np.linalg._umath_linalg.__file__), "undefined symbol: jaxrnn_"),
+        (library, "_LIBRARY", pathlib.Path(__file__), "invalid ELF header"),
+        (jax.ffi, "register_ffi_target", refuse, "another version of the interface"),
+    ],
+)
+def test_a_library_that_does_not_fit(owner, name, value, reason, monkeypatch):
+    monkeypatch.delenv("JAXRNN_NATIVE", raising=False)
+    monkeypatch.setattr(owner, name, value)
+    instruction_set, found = library.find()
+    assert instruction_set is None
+    assert found.startswith("the compiled kernels cannot be loaded: ")
+    assert reason in found

@@ -75,9 +75,11 @@ def run_affine(
         return run_steps(step, output, params, state, xs, active, reverse=reverse, return_states=return_states)
     _check_linear(structure.merge, z)
     by_xla = _Chunked(structure, output, reverse, chunks)
+    if kernel is None:
+        return by_xla(params, state, xs, active, return_states=return_states)
     sizes = plan.Sizes(xs.shape[0], math.prod(xs.shape[1:-1]), xs.shape[-1], z.shape[-1], output(state).shape[-1])
     chosen = plan.native(sizes, z.dtype, (params, state, xs), platform=plan.platform())
-    if kernel is None or chosen is None:
+    if chosen is None:
         return by_xla(params, state, xs, active, return_states=return_states)
     options = {"reverse": reverse, "return_states": return_states, "is_short": chosen == "short"}
     return run_native(kernel, by_xla, params, state, xs, active, **options)

@@ -17,7 +17,6 @@ CELLS = {"lstm": 0, "gru": 1, "tanh": 2, "relu": 3}  # as kernels.h numbers them
 FORWARD, BACKWARD = "jaxrnn_forward", "jaxrnn_backward"
 
 _LIBRARY = pathlib.Path(__file__).with_name("_kernels.so")
-_MACHINES = (("linux", "x86_64"), ("linux", "AMD64"))
 _INSTRUCTION_SETS = {0: None, 1: "avx2", 2: "avx512"}
 _is_disabled = jax.make_user_context(False)  # a part of the key under which `jax.jit` keeps what it compiled
 
@@ -62,6 +61,8 @@ def is_ready() -> bool:
 def disabled() -> Iterator[None]:
     """Inside, sequences are run by XLA alone, as where no kernels are installed. `jax.jit` compiles anew for it.
 
+    What was made outside stays as it is: the pullback of a `jax.vjp` outside runs the kernel here too.
+
     >>> import jaxrnn as jr
     >>> with jr.native.disabled():
     ...     jr.native.info().is_ready
@@ -76,14 +77,16 @@ def find() -> tuple[str | None, str | None]:
     if _variable("JAXRNN_NATIVE", "1", "0") == "0":
         return None, "the environment variable JAXRNN_NATIVE is 0"
     _variable("JAXRNN_NATIVE_ISA", "", "avx2", "avx512")  # the library reads it
-    if (machine := (sys.platform, platform.machine())) not in _MACHINES:
-        return None, f"the kernels are written for Linux on x86-64, this is {' on '.join(machine)}"
     if not _LIBRARY.exists():
-        return None, "not compiled: when jaxrnn was installed there was no C++ compiler, or it failed"
+        machine = f"{sys.platform} on {platform.machine()}"
+        return None, f"not compiled: that takes a C++ compiler, Linux and x86-64 at installation; this is {machine}"
     try:
-        library = ctypes.CDLL(str(_LIBRARY))
-    except OSError as error:
+        return _register(ctypes.CDLL(str(_LIBRARY)))
+    except (OSError, AttributeError, RuntimeError) as error:  # the last two: another version's, or JAX's
         return None, f"the compiled kernels cannot be loaded: {error}"
+
+
+def _register(library: ctypes.CDLL) -> tuple[str | None, str | None]:
     instruction_set = _INSTRUCTION_SETS[library.jaxrnn_instruction_set()]
     if instruction_set is None:
         return None, "this processor has neither AVX-512 nor AVX2 with FMA"

@@ -52,7 +52,7 @@ JAXRNN_INLINE Exponential exponential(V x) {
 
 JAXRNN_INLINE V minus_absolute(V x) { return x > 0 ? -x : x; }
 
-// 1 / (1 + exp(-x)); 0 for x < kLeast, as where it is computed from exp.
+// 1 / (1 + exp(-x)); 0 below kLeast, where the clamped exp would not vanish.
 JAXRNN_INLINE V sigmoid(V x) {
   Exponential e = exponential(minus_absolute(x));
   V small = e.scale * e.rest + e.scale;
