@@ -242,11 +242,9 @@ _compiled_on_cpu(_backward, library.BACKWARD, _reference_backward)
 
 
 def _run_jvp(primals: Sequence[Array], tangents: Sequence[Any], *, spec: Spec, saves: bool) -> tuple[list, list]:
-    primals = _alike(primals)
     *outputs, saved = _run.bind(*primals, spec=spec, saves=True)
     given = [p[..., :0] if isinstance(t, ad.Zero) else t for t, p in zip(tangents, primals[:_FLOATS], strict=False)]
-    arrays = _alike([*given, *primals, outputs[0], outputs[1], saved])
-    tangents_out = _tangent.bind(*arrays, spec=spec)
+    tangents_out = _tangent.bind(*given, *primals, outputs[0], outputs[1], saved, spec=spec)
     if not saves and not spec.gives_cs:
         outputs[1] = outputs[1][..., :0]
     if saves and not spec.gives_cs:
@@ -263,7 +261,7 @@ def _short_jvp(primals: Sequence[Array], tangents: Sequence[Any], *, spec: Spec)
         return _reference_short(*floats, active, spec=spec)
 
     dense = [_dense(tangent, primal) for tangent, primal in zip(tangents, floats, strict=False)]
-    return jax.jvp(run, tuple(floats), tuple(_alike(dense)))
+    return jax.jvp(run, tuple(floats), tuple(dense))
 
 
 def _dense(tangent: Any, primal: Array) -> Array:
@@ -284,7 +282,7 @@ def _jvp_of_reference(primitive: Primitive, reference: Callable[..., list], kept
             return reference(*some, *primals[floats:], **params)
 
         dense = [_dense(t, p) for t, p in zip(tangents[:floats], primals[:floats], strict=True)]
-        tangents_out = jax.jvp(run, tuple(primals[:floats]), tuple(_alike([*dense, primals[0]])[:floats]))[1]
+        tangents_out = jax.jvp(run, tuple(primals[:floats]), tuple(dense))[1]
         return primitive.bind(*primals, **params), tangents_out
 
     return rule
@@ -295,7 +293,7 @@ def _transpose_tangent(cotangents: Sequence[Any], *arrays: Any, spec: Spec) -> l
     unknown = [i for i, a in enumerate(linear) if ad.is_undefined_primal(a)]
     wanted = tuple(sorted({*(i for i in unknown if linear[i].aval.shape[-1]), *_STATES}))
     dense = [ad.instantiate_zeros(c) for c in cotangents]
-    results = _backward.bind(*_alike([*dense, *rest]), spec=spec, wanted=wanted)
+    results = _backward.bind(*dense, *rest, spec=spec, wanted=wanted)
     return [_shared(r, a) if ad.is_undefined_primal(a) else None for r, a in zip(results, linear, strict=True)] + [
         None
     ] * len(rest)
@@ -304,7 +302,7 @@ def _transpose_tangent(cotangents: Sequence[Any], *arrays: Any, spec: Spec) -> l
 def _transpose_backward(cotangents: Sequence[Any], *arrays: Any, spec: Spec, wanted: tuple[int, ...]) -> list[Any]:
     linear, rest = arrays[:4], arrays[4:]
     dense = [ad.instantiate_zeros(c) for c in cotangents]  # 0 entries long on the last axis of those not wanted
-    results = _tangent.bind(*_alike([*dense, *rest]), spec=spec)
+    results = _tangent.bind(*dense, *rest, spec=spec)
     return [_shared(r, a) if ad.is_undefined_primal(a) else None for r, a in zip(results, linear, strict=True)] + [
         None
     ] * len(rest)
