@@ -541,7 +541,7 @@ def test_where_they_were_not_compiled(system, machine, monkeypatch, tmp_path):
     monkeypatch.setattr(library, "_LIBRARY", tmp_path / "_kernels.so")
     monkeypatch.setattr(sys, "platform", system)
     monkeypatch.setattr(platform, "machine", lambda: machine)
-    reason = f"not compiled: at installation that takes Linux on x86-64 and a C++ compiler that works; this is {system} on {machine}"
+    reason = f"not compiled: that takes Linux on x86-64 and a C++ compiler that works; this is {system} on {machine}"
     assert library.find() == (None, reason)
 
 

@@ -79,7 +79,7 @@ def find() -> tuple[str | None, str | None]:
     _variable("JAXRNN_NATIVE_ISA", "", "avx2", "avx512")  # the library reads it
     if not _LIBRARY.exists():
         machine = f"{sys.platform} on {platform.machine()}"
-        return None, f"not compiled: at installation that takes Linux on x86-64 and a C++ compiler that works; this is {machine}"
+        return None, f"not compiled: that takes Linux on x86-64 and a C++ compiler that works; this is {machine}"
     try:
         return _register(ctypes.CDLL(str(_LIBRARY)))
     except (OSError, AttributeError, RuntimeError) as error:  # the last two: another version's, or JAX's

@@ -11,7 +11,6 @@
 #include <cstdlib>
 #include <memory>
 #include <mutex>
-#include <new>
 #include <utility>
 #include <vector>
 
@@ -146,7 +145,7 @@ void parallel(xla::ffi::ThreadPool& pool, int64_t count, int64_t workers, const 
   };
   try {
     for (int64_t i = 1; i < std::min(workers, count); ++i) pool.Schedule(std::decay_t<decltype(work)>(work));
-  } catch (const std::bad_alloc&) {  // fewer workers do it all, too; those that have begun read what lies on this stack
+  } catch (...) {  // fewer workers do it all, too; those that have begun read what lies on this stack
   }
   work();
   for (int spin = 0; spin < 2000 && state->done.load() < count; ++spin) pause();
