@@ -131,9 +131,10 @@ class _Parser(argparse.ArgumentParser):
             if argument.startswith("--") and argument.count("=") == 1 and argument.endswith("=--"):
                 self.error(f"argument {argument[:-3]}: expected a value, got '--'")  # argparse takes it for none
         arguments = super().parse_args(args, namespace)
-        for name, value in vars(arguments).items():
-            if isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value):
-                self.error(f"argument --{name.replace('_', '-')}: expected text in UTF-8, got {shown(value)}")
+        for name, values in vars(arguments).items():
+            for value in values if isinstance(values, list) else [values]:
+                if isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value):
+                    self.error(f"argument --{name.replace('_', '-')}: expected text in UTF-8, got {shown(value)}")
         return arguments
 
     def error(self, message: str) -> NoReturn:

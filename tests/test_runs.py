@@ -95,7 +95,8 @@ def test_a_stack_is_run_layer_by_layer():
     """One scan a layer, in which its input is not projected: no layer's fast scan is lost."""
     cell = jr.stack(jr.rnn, jr.rnn)
     params = cell.init(jax.random.key(0), 3, (4, 4))
-    jaxpr = str(jax.make_jaxpr(lambda params, xs: jr.unroll(cell, params, xs))(params, jnp.ones((400, 8, 3))))
+    with jr.native.disabled():
+        jaxpr = str(jax.make_jaxpr(lambda params, xs: jr.unroll(cell, params, xs))(params, jnp.ones((400, 8, 3))))
     assert jaxpr.count("custom_jvp_call") == 2
 
 

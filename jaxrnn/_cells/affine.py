@@ -155,11 +155,17 @@ def affine_cell(
     if slope is not None and (isinstance(slope, bool) or not isinstance(slope, numbers.Real)):
         raise TypeError(f"slope must be a number or None, got {shown(slope)} of type {type(slope).__name__}")
     structure = Affine(project, merge, gates, slope)
-    methods = _Methods(structure, int(blocks), state, output, check)
+    methods = _Methods(structure, int(blocks), state, output, check, None)
     cell = Cell(init or methods.init, methods.initial_state, methods.step, output, structure, methods.run)
     name = qualname(gates)
     equations = _EQUATIONS.format(gates=name, blocks=blocks)
     return named(cell, f"jaxrnn.affine_cell({name}, blocks={blocks})", f"{equations}\n{inspect.getdoc(gates) or ''}")
+
+
+def with_kernel(cell: Cell, kernel: str) -> Cell:
+    """The same affine cell, whose sequences may be run in the compiled kernel that has the numbers of its gates."""
+    run: Any = cell.run
+    return cell._replace(run=_Methods(*{**vars(run.__self__), "kernel": kernel}.values()).run)
 
 
 _FUNCTIONS = {
@@ -204,6 +210,7 @@ class _Methods(Methods):
     state: Callable[[Any, tuple[int, ...]], Any]
     output: Callable[[State], Array]
     check: Callable[[Any], None] | None
+    kernel: str | None  # a key of `jaxrnn._scan.native.library.CELLS`
 
     def init(
         self, key: Array, input_size: int, hidden_size: int, *, bias: bool = True, dtype: DTypeLike = jnp.float32
@@ -246,7 +253,7 @@ class _Methods(Methods):
         return_states: bool,
     ) -> tuple[State, Any]:
         """A whole sequence in chunks of time, see `jaxrnn._scan.affine`."""
-        parts = self.affine, self.output, self.step
+        parts = self.kernel, self.affine, self.output, self.step
         return run_affine(*parts, params, state, xs, active, reverse=reverse, return_states=return_states)
 
     def _check(self, params: Any) -> None:

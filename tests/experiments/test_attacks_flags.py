@@ -119,7 +119,14 @@ FLAGS = {
     "gradients costs": {"--cell": "a choice", "--sizes": "positive", "--steps": "positive", **OUTPUT},
     "speed": {
         **{"--sections": "a choice", "--cells": "a choice", "--peers": "a choice", "--device": "a choice"},
-        **{"--dtype": "a choice", "--quick": "a switch", "--seconds": "positive", "--compare": "path", **OUTPUT},
+        **{
+            "--dtype": "a choice",
+            "--quick": "a switch",
+            "--seconds": "positive",
+            "--compare": "path",
+            "--median": "path",
+            **OUTPUT,
+        },
     },
 }
 BESIDE = {"--column": ["--csv=a.csv"], "--delimiter": ["--csv=a.csv"], "--horizon": ["--csv=a.csv"]}
