@@ -30,15 +30,19 @@ def _pairs(case: Sequence[int]) -> set[tuple]:
 
 
 def in_turn(quick: Collection[tuple[str, str]], firsts: Iterable[str], seconds: Iterable[str], last: Sequence) -> list:
-    """The product of two tables, each combination with one of the last in turn, slow but for a few with the first."""
+    """Each of a table with two of the next and of the last, all in turn; slow, but for a few with the last's first.
+
+    All of the second are there if they are no more than twice the first.
+    """
     firsts, seconds = list(firsts), list(seconds)
+    assert len(seconds) <= 2 * len(firsts)
     assert {(a, b) for a, b in quick} <= set(itertools.product(firsts, seconds)), "a name that is no case"
     quickly = [pytest.param(a, b, last[0], id=f"{a}-{b}-{last[0]}") for a, b in quick]
     slowly = [
         pytest.param(a, b, value, id=f"{a}-{b}-{value}", marks=pytest.mark.slow)
         for i, a in enumerate(firsts)
-        for j, b in enumerate(seconds)
-        for value in [last[(i + j) % len(last)]]
+        for j in (2 * i, 2 * i + 1)
+        for b, value in [(seconds[j % len(seconds)], last[(i + j) % len(last)])]
         if not ((a, b) in quick and value == last[0])
     ]
     return quickly + slowly

@@ -104,6 +104,7 @@ def test_bfloat16_learns_as_float32_does(text, trained, tmp_path):
     assert main(["sample", "--run", str(tmp_path / "run"), "--length", "5"]) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("embedding_dim", [0, 4])
 def test_the_gradient_of_bfloat16_is_near_that_of_float32(embedding_dim):
     (model, params), (low, _) = (

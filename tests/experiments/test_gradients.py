@@ -54,6 +54,7 @@ def test_sums_of_terms_are_jax_grad():
             np.testing.assert_allclose(ours, theirs, rtol=1e-10, atol=1e-14)
 
 
+@pytest.mark.slow
 def test_derive_prints_every_term_and_leaves_its_files(tmp_path, capsys):
     assert main(["derive", "--out", str(tmp_path)]) == 0
     assert {file.name for file in tmp_path.iterdir()} == {"derive.png", "derive.json"}

@@ -178,6 +178,7 @@ def test_tensors_without_gradient_and_tiny_gradients():
     assert "nan" not in str(report)
 
 
+@pytest.mark.slow
 def test_it_prints_draws_and_becomes_a_dict():
     problem, args = make_problem("rnn", jnp.float32)
     algorithms = {"short": of(0.8), "noise": of(1.0, scatter=0.1)}

@@ -190,7 +190,7 @@ def test_traces_are_the_papers(name, cell):
 
 
 @pytest.mark.parametrize("name", ["rflo", "eprop"])
-@pytest.mark.parametrize("cell", slow_but(("gru", "lstm_proj"), [*ALL_FORMS, "lstm_proj"]))
+@pytest.mark.parametrize("cell", [*ALL_FORMS, "lstm_proj"])
 def test_traces_are_exact_without_recurrent_weights_and_biased_with_them(name, cell):
     problem, (params, *args) = make_problem(cell)
     algorithm = getattr(gradients, name)
@@ -199,7 +199,7 @@ def test_traces_are_exact_without_recurrent_weights_and_biased_with_them(name, c
     assert_close(algorithm(problem, params, *args), gradients.bptt(problem, params, *args), 1e-12)
 
 
-@pytest.mark.parametrize("cell", slow_but(("lstm",), ["rnn", "gru", "lstm", "minimal"]))
+@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm", "minimal"])
 def test_eprop_is_snap1_of_units_that_do_not_see_themselves(cell):
     problem, (params, *args) = make_problem(cell)
     blocks = len(params["cell"].weight_hh) // 4
