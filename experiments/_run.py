@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import dataclasses
 import functools
 import io
 import json
@@ -104,6 +105,25 @@ def _sigterm_raises() -> Iterator[None]:
 def status_of(error: KeyboardInterrupt) -> int:
     """What a shell expects after Ctrl-C, or after SIGTERM."""
     return STATUS["terminated" if isinstance(error, Terminated) else "interrupted"]
+
+
+@dataclasses.dataclass
+class Ending:
+    """How something came to its end."""
+
+    status: int = 0
+
+
+@contextlib.contextmanager
+def until_interrupted(told: str | None = "interrupted") -> Iterator[Ending]:
+    """What stands within ends early at Ctrl-C or SIGTERM, which is told and noted; the program goes on after it."""
+    ending = Ending()
+    try:
+        yield ending
+    except KeyboardInterrupt as error:
+        if told is not None:
+            print(told)
+        ending.status = status_of(error)
 
 
 def raise_if_asked(ended: str) -> None:

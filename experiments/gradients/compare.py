@@ -136,17 +136,13 @@ def run(arguments: argparse.Namespace, folder: pathlib.Path) -> int:
     report = _quality(arguments, problem, trainer("bptt").trained(params), state, jax.random.fold_in(key, 1))
     print(report, flush=True)
     curves: dict[str, Curve] = {}
-    status = 0
-    try:
+    with _run.until_interrupted() as ending:
         for name in tqdm(ALGORITHMS if arguments.seconds else (), disable=None, leave=False):
             curves[name] = Curve([], [])
             trainer(name).learn(params, curves[name])
-    except KeyboardInterrupt as error:
-        print("interrupted")
-        status = _run.status_of(error)
     _tell(curves)
     _write(folder, arguments, report, curves)
-    return status
+    return ending.status
 
 
 def _problem(arguments: argparse.Namespace) -> gradients.Problem:

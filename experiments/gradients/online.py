@@ -156,18 +156,14 @@ def run(arguments: argparse.Namespace, folder: pathlib.Path) -> int:
         for name, way in LEARNERS.items()
         for rate in arguments.lr or [way.rates[task]]
     ]
-    status = 0
-    try:
+    with _run.until_interrupted() as ending:
         for task, name, rate in tqdm(plan, disable=None, leave=False):
             learnt = Learnt(rate, online_picture.Points([], [], [], [], []))
             found[task].setdefault(name, []).append(learnt)
             _learn(arguments, tasks[task], LEARNERS[name], rate, learnt.points)
-    except KeyboardInterrupt as error:
-        print("interrupted")
-        status = _run.status_of(error)
     _tell(found)
     _write(folder, arguments, tasks, found)
-    return status
+    return ending.status
 
 
 def _gradient(arguments: argparse.Namespace, task: Task, way: Way) -> training.StepGradient:

@@ -134,15 +134,12 @@ def _measure_and_tell(folder: pathlib.Path, arguments: argparse.Namespace, earli
     head = {"format": compare.FORMAT, "arguments": vars(arguments), "machine": described, "missing": missing}
     steps = [step for name in SECTIONS if name in arguments.sections for step in SECTIONS[name](settings)]
     results: Results = {part: [] for part in PARTS}
-    status = 0
-    try:
+    with _run.until_interrupted(told=None) as ending:
         _measure(steps, results, head, folder / RESULTS)
-    except KeyboardInterrupt as error:
-        status = _run.status_of(error)
     _tell(folder, described, results, arguments.quick)
-    if status:
+    if ending.status:
         print(f"interrupted after {sum(map(len, results.values()))} of {len(steps)} measurements")
-    return status or (_compare(earlier, described, results) if earlier else 0)
+    return ending.status or (_compare(earlier, described, results) if earlier else 0)
 
 
 def _tell(folder: pathlib.Path, described: dict[str, Any], results: Results, quick: bool = False) -> None:
