@@ -154,18 +154,26 @@ def affine_cell(
     _check_functions(gates=gates, merge=merge, init=init, state=state, output=output, check=check)
     if slope is not None and (isinstance(slope, bool) or not isinstance(slope, numbers.Real)):
         raise TypeError(f"slope must be a number or None, got {shown(slope)} of type {type(slope).__name__}")
-    structure = Affine(project, merge, gates, slope)
-    methods = _Methods(structure, int(blocks), state, output, check, None)
-    cell = Cell(init or methods.init, methods.initial_state, methods.step, output, structure, methods.run)
+    cell = _cell(_Methods(Affine(project, merge, gates, slope), int(blocks), state, output, check, None), init)
     name = qualname(gates)
     equations = _EQUATIONS.format(gates=name, blocks=blocks)
     return named(cell, f"jaxrnn.affine_cell({name}, blocks={blocks})", f"{equations}\n{inspect.getdoc(gates) or ''}")
 
 
-def with_kernel(cell: Cell, kernel: str) -> Cell:
-    """The same affine cell, whose sequences may be run in the compiled kernel that has the numbers of its gates."""
-    run: Any = cell.run
-    return cell._replace(run=_Methods(*{**vars(run.__self__), "kernel": kernel}.values()).run)
+def kernel_cell(
+    kernel: str,
+    gates: Gates,
+    blocks: int,
+    merge: Merge,
+    *,
+    init: Callable[..., Any] | None = None,
+    state: Callable[[Any, tuple[int, ...]], Any] = hidden_state,
+    output: Callable[[State], Array] = same_state,
+    check: Callable[[Any], None] | None = None,
+    slope: float | None = None,
+) -> Cell:
+    """An `affine_cell` whose sequences may be run in the compiled kernel that has the numbers of these gates."""
+    return _cell(_Methods(Affine(project, merge, gates, slope), blocks, state, output, check, kernel), init)
 
 
 _FUNCTIONS = {
@@ -261,6 +269,12 @@ class _Methods(Methods):
             check_affine_params(params, self.blocks)
         else:
             self.check(params)
+
+
+def _cell(methods: _Methods, init: Callable[..., Any] | None) -> Cell:
+    """The cell of these functions, and of an init of its own if it has one."""
+    initial, step, run = methods.initial_state, methods.step, methods.run
+    return Cell(init or methods.init, initial, step, methods.output, methods.affine, run)
 
 
 def check_affine_params(params: Any, blocks: int, *, is_projected: bool = False) -> None:
