@@ -179,6 +179,41 @@ struct Division {
 constexpr int64_t kSmallPack = 1 << 15;  // Reals that one thread packs sooner than two
 constexpr int64_t kShort = 4;            // steps of all sequences that do not repay packing
 
+// Copies of the packed weights: one that all problems share, one of each problem, or, where a task has all of a problem,
+// one of each worker, for the problem that it is at. `pack(problem, part, to)` makes a part of one.
+template <class Real, class Pack>
+struct Packing {
+  const Division& d;
+  const bool is_shared;
+  const int64_t size, parts;  // Reals of a copy, and the parts that it is packed in
+  const Pack pack;
+
+  bool by_workers() const { return d.whole() && !is_shared; }
+  int64_t copies() const { return by_workers() ? d.workers : is_shared ? 1 : d.N; }
+  int64_t reals() const { return copies() * size; }
+
+  // Those that are packed before any task begins.
+  void ahead(ffi::ThreadPool& pool, Real* memory) const {
+    if (by_workers()) return;
+    parallel(pool, copies() * parts, size > kSmallPack ? d.workers : 1,
+             [&](int64_t i, int64_t) { pack(i / parts, i % parts, memory + i / parts * size); });
+  }
+
+  // A task's.
+  Real* of(int64_t task, int64_t worker, Real* memory) const {
+    const int64_t problem = d.problem(task);
+    Real* const to = memory + (by_workers() ? worker : is_shared ? 0 : problem) * size;
+    if (by_workers())
+      for (int64_t part = 0; part < parts; ++part) pack(problem, part, to);
+    return to;
+  }
+};
+
+template <class Real, class Pack>
+Packing<Real, Pack> packing(const Division& d, bool is_shared, int64_t size, int64_t parts, const Pack& pack) {
+  return {d, is_shared, size, parts, pack};
+}
+
 template <class Real>
 ffi::Error run_forward(ffi::ThreadPool& pool, const Common<Real>& common, const View<Real>& ys, const View<Real>& cs,
                        const View<Real>& h_T, const View<Real>& c_T, const View<Real>& saved) {
@@ -196,25 +231,19 @@ ffi::Error run_forward(ffi::ThreadPool& pool, const Common<Real>& common, const 
   };
   const Forward<Real> first = problem(0);
   const bool is_short = common.sizes.T * common.sizes.B <= kShort;
-  const int64_t packed = is_short ? 0 : k.forward_packed(first);
+  const auto weights = packing<Real>(
+      d, common.shares_weights, is_short ? 0 : k.forward_packed(first), is_short ? 0 : k.forward_parts(first),
+      [&](int64_t n, int64_t part, Real* to) { k.forward_pack(problem(n), part, to); });
   const int64_t each = d.largest([&](int64_t rows) { return k.forward_scratch(first, rows); });
-  const bool packs_itself = d.whole() && !common.shares_weights;
-  const int64_t packs = packs_itself ? d.workers : common.shares_weights ? 1 : d.N;
-  const Scratch scratch(sizeof(Real) * (packs * packed + d.workers * each));
+  const Scratch scratch(sizeof(Real) * (weights.reals() + d.workers * each));
   Real* const memory = scratch.template as<Real>();
   if (!memory) return out_of_memory();
+  Real* const rest = memory + weights.reals();
 
-  const int64_t parts = is_short ? 0 : k.forward_parts(first);
-  if (!packs_itself)
-    parallel(pool, packs * parts, packed > kSmallPack ? d.workers : 1, [&](int64_t i, int64_t) {
-      k.forward_pack(problem(i / parts), i % parts, memory + i / parts * packed);
-    });
+  weights.ahead(pool, memory);
   parallel(pool, d.tasks(), d.workers, [&](int64_t task, int64_t worker) {
-    const Forward<Real> f = problem(d.problem(task));
-    Real* weights = memory + (packs_itself ? worker : common.shares_weights ? 0 : d.problem(task)) * packed;
-    if (packs_itself)
-      for (int64_t part = 0; part < parts; ++part) k.forward_pack(f, part, weights);
-    k.forward(f, is_short ? nullptr : weights, memory + packs * packed + worker * each, d.begin(task), d.end(task));
+    const Real* packed = is_short ? nullptr : weights.of(task, worker, memory);
+    k.forward(problem(d.problem(task)), packed, rest + worker * each, d.begin(task), d.end(task));
   });
   return ffi::Error::Success();
 }
@@ -258,29 +287,24 @@ ffi::Error run_backward(ffi::ThreadPool& pool, const Common<Real>& common, const
     return b;
   };
   const Backward<Real> first = problem(0);
-  const int64_t packed = k.backward_packed(first), partial = k.partial(first);
+  const int64_t partial = k.partial(first);
   const Division d(pool, common.sizes, most_parts(common, partial));
+  const auto weights = packing<Real>(
+      d, common.shares_weights, k.backward_packed(first), k.backward_parts(first),
+      [&](int64_t n, int64_t part, Real* to) { k.backward_pack(problem(n), part, to); });
   const int64_t each = d.largest([&](int64_t rows) { return k.backward_scratch(first, rows); });
-  const bool packs_itself = d.whole() && !common.shares_weights;
-  const int64_t packs = packs_itself ? d.workers : common.shares_weights ? 1 : d.N;
   const int64_t partials = d.whole() ? d.workers : d.tasks();
-  const Scratch scratch(sizeof(Real) * (packs * packed + d.workers * each + partials * partial));
+  const Scratch scratch(sizeof(Real) * (weights.reals() + d.workers * each + partials * partial));
   Real* const memory = scratch.template as<Real>();
   if (!memory) return out_of_memory();
-  Real* const sums = memory + packs * packed + d.workers * each;
+  Real* const rest = memory + weights.reals();
+  Real* const sums = rest + d.workers * each;
 
-  const int64_t parts = k.backward_parts(first);
-  if (!packs_itself)
-    parallel(pool, packs * parts, packed > kSmallPack ? d.workers : 1, [&](int64_t i, int64_t) {
-      k.backward_pack(problem(i / parts), i % parts, memory + i / parts * packed);
-    });
+  weights.ahead(pool, memory);
   parallel(pool, d.tasks(), d.workers, [&](int64_t task, int64_t worker) {
     const Backward<Real> b = problem(d.problem(task));
-    Real* weights = memory + (packs_itself ? worker : common.shares_weights ? 0 : d.problem(task)) * packed;
-    if (packs_itself)
-      for (int64_t part = 0; part < parts; ++part) k.backward_pack(b, part, weights);
     Real* sum = sums + (d.whole() ? worker : task) * partial;
-    k.backward(b, weights, memory + packs * packed + worker * each, sum, d.begin(task), d.end(task));
+    k.backward(b, weights.of(task, worker, memory), rest + worker * each, sum, d.begin(task), d.end(task));
     if (d.whole()) k.add_partials(b, sum, 1);
   });
   if (!d.whole())
