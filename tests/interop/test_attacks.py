@@ -1,0 +1,50 @@
+"""Every argument of the functions of jaxrnn.interop against everything that is no good for it: see attacks.py."""
+
+import jax
+import numpy as np
+import pytest
+
+import jaxrnn as jr
+from jaxrnn import interop
+
+from ..attacks import KEY, Argument, Attacks, Door
+
+SHAPES = {"weight_ih_l0": (4, 2), "weight_hh_l0": (4, 4), "weight_ih_l1": (4, 4), "weight_hh_l1": (4, 4)}
+STATE_DICT = {f"rnn.{name}": np.ones(shape, np.float32) for name, shape in SHAPES.items()}
+NET = jr.GRU(3, 4)
+PARAMS = jax.tree.map(np.asarray, NET.init(KEY))
+
+DOORS = {
+    "from_torch": Door(
+        interop.from_torch,
+        {
+            "source": Argument(STATE_DICT, called="."),  # what is a path, a module and a tree has errors of its own
+            "prefix": Argument("rnn"),
+            "nonlinearity": Argument("tanh"),
+            "batch_first": Argument(True, "bool"),
+            "dropout": Argument(0.5, "None, scalar"),
+            "kinds": Argument(None, "None, dict"),
+        },
+        raises=OSError,
+    ),
+    "to_torch": Door(interop.to_torch, {"spec": Argument(NET), "params": Argument(PARAMS)}),
+    "save": Door(
+        lambda path, spec, params: interop.save(path, spec, params),
+        {"path": Argument("unused", "str"), "spec": Argument(NET), "params": Argument(PARAMS)},
+        raises=OSError,
+    ),
+    "load": Door(interop.load, {"path": Argument("model")}, raises=OSError),
+}
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path, monkeypatch):
+    pytest.importorskip("torch")
+    pytest.importorskip("safetensors")
+    monkeypatch.chdir(tmp_path)
+    interop.save("model", NET, PARAMS)
+
+
+class TestDoors(Attacks):
+    doors = DOORS
+    more_than = 300
