@@ -3,9 +3,15 @@
 What is exchanged is a spec and its params: a layer of jaxrnn with its parameters, or a dict of layers and one of
 parameters under the same names. Packages are imported where they are used, and need not be installed.
 
-    from_torch, to_torch    torch: modules, state_dicts, and files, which are read without running code in them
-    save, load              safetensors files that say what they are, and notice each byte that has changed
-    FormatError             what cannot be read, or cannot be held
+    from_torch, to_torch        torch: modules, state_dicts, and files, which are read without running code in them
+    from_linen, to_linen        flax.linen: variables
+    from_nnx, to_nnx            flax.nnx: modules, and their parameters as a dict
+    from_haiku, to_haiku        Haiku: parameters
+    from_equinox, to_equinox    Equinox: modules
+    from_keras, to_keras        Keras: layers and models, and their weights
+    split, join                 networks as cells, and cells as networks
+    save, load                  safetensors files that say what they are, and notice each byte that has changed
+    FormatError                 what cannot be read, or cannot be held
 
 >>> import jax, jaxrnn as jr, numpy as np
 >>> from jaxrnn import interop
@@ -16,10 +22,41 @@ parameters under the same names. Packages are imported where they are used, and 
 """
 
 from ._arrays import FormatError as FormatError
+from ._equinox import from_equinox as from_equinox
+from ._equinox import to_equinox as to_equinox
+from ._haiku import from_haiku as from_haiku
+from ._haiku import to_haiku as to_haiku
+from ._keras import from_keras as from_keras
+from ._keras import to_keras as to_keras
+from ._linen import from_linen as from_linen
+from ._linen import to_linen as to_linen
 from ._models import Spec as Spec
+from ._networks import join as join
+from ._networks import split as split
+from ._nnx import from_nnx as from_nnx
+from ._nnx import to_nnx as to_nnx
 from ._safetensors import load as load
 from ._safetensors import save as save
 from ._torch import from_torch as from_torch
 from ._torch import to_torch as to_torch
 
-__all__ = ["FormatError", "Spec", "from_torch", "load", "save", "to_torch"]
+__all__ = [
+    "FormatError",
+    "Spec",
+    "from_equinox",
+    "from_haiku",
+    "from_keras",
+    "from_linen",
+    "from_nnx",
+    "from_torch",
+    "join",
+    "load",
+    "save",
+    "split",
+    "to_equinox",
+    "to_haiku",
+    "to_keras",
+    "to_linen",
+    "to_nnx",
+    "to_torch",
+]

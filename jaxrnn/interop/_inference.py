@@ -105,6 +105,15 @@ def _network(tensors: Tensors, asked: Asked) -> Network:
     )
 
 
+def network_of(cell: Cell, tensors: Tensors, asked: Asked) -> Network:
+    """The network whose cells are these."""
+    if cell in (rnn, rnn_relu):
+        asked = dataclasses.replace(asked, nonlinearity="tanh" if cell == rnn else "relu")
+    elif cell not in (gru, lstm):
+        raise FormatError(f"cells must be jr.rnn, jr.rnn_relu, jr.gru or jr.lstm to make a network, got {cell}")
+    return _network(tensors, asked)
+
+
 def _cell(tensors: Tensors, asked: Asked) -> Cell:
     blocks = _sizes(tensors, "")["blocks"]
     if blocks == 1:

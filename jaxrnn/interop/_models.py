@@ -11,6 +11,7 @@ import jax
 
 from .._cells.affine import AffineParams
 from .._cells.gru import gru
+from .._cells.gru_reset_before import gru_reset_before
 from .._cells.lstm import LSTMParams, lstm
 from .._cells.rnn import rnn, rnn_relu
 from .._core.cell import Cell
@@ -26,7 +27,7 @@ Spec: TypeAlias = Layer | dict[str, Layer]
 Tensors: TypeAlias = dict[str, Any]
 Parts: TypeAlias = dict[str, tuple[Layer, Tensors]]
 
-CELLS = {"rnn": rnn, "rnn_relu": rnn_relu, "lstm": lstm, "gru": gru}
+CELLS = {"rnn": rnn, "rnn_relu": rnn_relu, "lstm": lstm, "gru": gru, "gru_reset_before": gru_reset_before}
 LAYERS = {kind.__name__: kind for kind in (RNN, LSTM, GRU, Linear, Embedding)}
 
 

@@ -28,6 +28,8 @@ def from_json(text: str) -> Spec:
     except (ValueError, RecursionError) as error:
         raise FormatError(f"spec must be JSON, got {shown(text)}") from error
     if isinstance(found, dict) and found.keys() == {"layers"} and isinstance(found["layers"], dict):
+        if not all(found["layers"]):
+            raise FormatError(f"spec must have a name for each layer, got {list(found['layers'])}")
         return {name: _layer(description) for name, description in found["layers"].items()}
     return _layer(found)
 

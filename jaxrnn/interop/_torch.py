@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._cells.gru import gru
+from .._cells.gru_reset_before import gru_reset_before
 from .._cells.lstm import lstm
 from .._cells.rnn import rnn, rnn_relu
 from .._core.cell import Cell
@@ -96,7 +97,8 @@ def to_torch(spec: Spec, params: Any) -> dict[str, Any]:
       A dict of tensors on the CPU, which share no memory with params.
 
     Raises:
-      FormatError: params do not fit the spec; an LSTM cell has a projection, which nn.LSTMCell has not.
+      FormatError: params do not fit the spec; an LSTM cell has a projection, or a GRU resets before the matmul, which
+        torch's have not.
       TypeError: an argument is of the wrong type.
       ImportError: torch is not installed.
 
@@ -113,6 +115,8 @@ def to_torch(spec: Spec, params: Any) -> dict[str, Any]:
             raise FormatError(
                 f"{joined(name, 'weight_hr')} has no place in torch: only nn.LSTM has a projection, got a cell"
             )
+        if layer == gru_reset_before:
+            raise FormatError(f"{name or 'spec'} must be jr.gru for torch, which resets after the matmul, got {layer}")
     return {name: _to_tensor(name, array) for name, array in tensors_of(parts).items()}
 
 

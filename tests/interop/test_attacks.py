@@ -11,8 +11,10 @@ from ..attacks import KEY, Argument, Attacks, Door
 
 SHAPES = {"weight_ih_l0": (4, 2), "weight_hh_l0": (4, 4), "weight_ih_l1": (4, 4), "weight_hh_l1": (4, 4)}
 STATE_DICT = {f"rnn.{name}": np.ones(shape, np.float32) for name, shape in SHAPES.items()}
-NET = jr.GRU(3, 4)
+NET = jr.GRU(3, 4, 2)
+CELL, LSTM = jr.gru.init(KEY, 3, 4), jr.lstm.init(KEY, 3, 4)
 PARAMS = jax.tree.map(np.asarray, NET.init(KEY))
+SPLIT = interop.split(NET, PARAMS)
 
 DOORS = {
     "from_torch": Door(
@@ -33,6 +35,27 @@ DOORS = {
         {"path": Argument("unused", "str"), "spec": Argument(NET), "params": Argument(PARAMS)},
         raises=OSError,
     ),
+    "from_linen": Door(
+        interop.from_linen,
+        {"variables": Argument(interop.to_linen(jr.gru, CELL)), "nonlinearity": Argument("tanh", "None")},
+    ),
+    "from_haiku": Door(
+        interop.from_haiku,
+        {"params": Argument(interop.to_haiku(jr.lstm, LSTM)), "cells": Argument(None, "None, dict")},
+    ),
+    "join": Door(
+        interop.join,
+        {
+            "spec": Argument(SPLIT[0]),
+            "params": Argument(SPLIT[1]),
+            "batch_first": Argument(True, "bool"),
+            "dropout": Argument(0.5, "None, scalar"),
+        },
+    ),
+    **{
+        f.__name__: Door(f, {"spec": Argument(NET), "params": Argument(PARAMS)})
+        for f in (interop.split, interop.to_linen, interop.to_keras)
+    },
     "load": Door(interop.load, {"path": Argument("model")}, raises=OSError),
 }
 

@@ -34,6 +34,7 @@ SPECS = {
     "cell_relu": jr.rnn_relu,
     "cell_lstm": jr.lstm,
     "cell_gru": jr.gru,
+    "cell_reset_before": jr.gru_reset_before,
     "model": MODEL,
 }
 

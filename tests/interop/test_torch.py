@@ -308,6 +308,12 @@ def test_a_projected_cell_has_no_place_in_torch():
         interop.to_torch(jr.lstm, jr.lstm.init(jax.random.key(0), D, H, proj_size=2))
 
 
+def test_a_reset_before_the_matmul_has_no_place_in_torch():
+    cell = jr.gru_reset_before
+    with pytest.raises(interop.FormatError, match=r"spec must be jr\.gru for torch, .* got jaxrnn\.gru_reset_before"):
+        interop.to_torch(cell, cell.init(jax.random.key(0), D, H))
+
+
 def test_params_that_do_not_fit_are_refused():
     net, linear = jr.GRU(D, H), jr.Linear(2, 2)
     params = net.init(jax.random.key(0))
