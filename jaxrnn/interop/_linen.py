@@ -65,7 +65,10 @@ def from_linen(variables: Any, *, nonlinearity: str | None = None) -> tuple[Spec
         raise TypeError(f"variables must be a dict of parameters, got {shown(variables)}")
     if nonlinearity is not None:
         check_choice("nonlinearity", nonlinearity, ("tanh", "relu"))
-    parts = _parts("", variables.get("params", variables), nonlinearity)
+    try:
+        parts = _parts("", variables.get("params", variables), nonlinearity)
+    except RecursionError:
+        raise FormatError("variables must hold parameters, got too many dicts in each other") from None
     if not parts:
         raise FormatError("variables must hold parameters of a cell, Dense or Embed, got none")
     return model_of(parts)

@@ -2,6 +2,9 @@
 
 import functools
 import os
+import pathlib
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -376,6 +379,21 @@ def test_trees_that_are_refused(read, make, message):
     with pytest.raises(interop.FormatError, match=message) as caught:
         read(make())
     assert "\n" not in str(caught.value)
+
+
+def test_dicts_without_end_are_refused():
+    circle = {}
+    circle["again"] = circle
+    with pytest.raises(interop.FormatError, match="too many dicts in each other"):
+        interop.from_linen(circle)
+
+
+def test_no_package_is_imported_before_it_is_used():
+    packages = ["torch", "flax", "haiku", "equinox", "keras", "safetensors"]
+    script = f"import sys, jaxrnn.interop; print([name for name in {packages} if name in sys.modules])"
+    root = pathlib.Path(jr.__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=100, cwd=root)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
 
 
 def test_boxed_parameters_of_linen_are_unboxed():

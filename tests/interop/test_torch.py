@@ -210,6 +210,15 @@ def test_a_file_that_grows_when_it_is_unpacked_is_refused(tmp_path):
         interop.from_torch(tmp_path / "model.pt")
 
 
+@pytest.mark.parametrize("form", ["memory", "file"])
+def test_dicts_without_end_are_refused(form, tmp_path):
+    circle = {}
+    circle["again"] = circle
+    torch.save(circle, tmp_path / "model.pt")
+    with pytest.raises(interop.FormatError, match="dicts that are in themselves"):
+        interop.from_torch(circle if form == "memory" else tmp_path / "model.pt")
+
+
 def weights(*names, module=None):
     state_dict = (module or torch.nn.LSTM(D, H, 2)).state_dict()
     return {name: tensor for name, tensor in state_dict.items() if name not in names}
