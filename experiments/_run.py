@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import dataclasses
 import functools
 import io
 import json
@@ -107,6 +108,25 @@ def status_of(error: KeyboardInterrupt) -> int:
     return STATUS["terminated" if isinstance(error, Terminated) else "interrupted"]
 
 
+@dataclasses.dataclass
+class Ending:
+    """How something came to its end."""
+
+    status: int = 0
+
+
+@contextlib.contextmanager
+def until_interrupted(told: str | None = "interrupted") -> Iterator[Ending]:
+    """What stands within ends early at Ctrl-C or SIGTERM, which is told and noted; the program goes on after it."""
+    ending = Ending()
+    try:
+        yield ending
+    except KeyboardInterrupt as error:
+        if told is not None:
+            print(told)
+        ending.status = status_of(error)
+
+
 def raise_if_asked(ended: str) -> None:
     """Ctrl-C and SIGTERM that `training.fit` took."""
     if ended in STATUS:
@@ -132,9 +152,10 @@ class _Parser(argparse.ArgumentParser):
             if argument.startswith("--") and argument.count("=") == 1 and argument.endswith("=--"):
                 self.error(f"argument {argument[:-3]}: expected a value, got '--'")  # argparse takes it for none
         arguments = super().parse_args(args, namespace)
-        for name, value in vars(arguments).items():
-            if isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value):
-                self.error(f"argument --{name.replace('_', '-')}: expected text in UTF-8, got {shown(value)}")
+        for name, values in vars(arguments).items():
+            for value in values if isinstance(values, list) else [values]:
+                if isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value):
+                    self.error(f"argument --{name.replace('_', '-')}: expected text in UTF-8, got {shown(value)}")
         return arguments
 
     def error(self, message: str) -> NoReturn:

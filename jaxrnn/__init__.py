@@ -1,7 +1,7 @@
 """Recurrent neural networks as pure functions in JAX, equal to PyTorch's to rounding error.
 
 Cells (`rnn`, `rnn_relu`, `lstm`, `gru`, your own) are NamedTuples of pure functions; `unroll` runs any of them over a
-sequence, in compiled scans; `RNN`, `LSTM` and `GRU` are torch.nn's layers with torch's arguments and parameter names.
+sequence, in compiled scans or kernels; `RNN`, `LSTM` and `GRU` are torch.nn's layers with torch's arguments and names.
 All of it is made for `jax.jit`, `jax.grad`, `jax.vmap` and the rest of JAX's transformations.
 
     rnn, rnn_relu       cells: Elman's network, with tanh or relu
@@ -26,6 +26,7 @@ All of it is made for `jax.jit`, `jax.grad`, `jax.vmap` and the rest of JAX's tr
     jaxrnn.gradients    gradients by truncated BPTT, RTRL, SnAp, UORO and more; compare, flow, check_gradient
     jaxrnn.interop      trained weights from elsewhere and to there, files
     jaxrnn.linen        the networks and cells as flax.linen modules
+    jaxrnn.native       compiled kernels on a CPU: whether they run, and how to keep them out
     jaxrnn.nnx          the same as flax.nnx modules
     jaxrnn.training     an Optax loop that resumes bit for bit
 
@@ -36,6 +37,7 @@ All of it is made for `jax.jit`, `jax.grad`, `jax.vmap` and the rest of JAX's tr
 (5, 2, 8)
 """
 
+from . import native as native
 from ._cells.affine import AffineParams as AffineParams
 from ._cells.affine import affine_cell as affine_cell
 from ._cells.gru import gru as gru
@@ -74,6 +76,7 @@ __all__ = [
     "gru",
     "gru_reset_before",
     "lstm",
+    "native",
     "rnn",
     "rnn_relu",
     "stack",

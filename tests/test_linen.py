@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import itertools
 import subprocess
 import sys
 
@@ -73,8 +74,7 @@ def test_the_core_imports_no_flax():
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
 
 
-@pytest.mark.parametrize("name", LAYERS)
-@pytest.mark.parametrize("lengths", [pytest.param(None, marks=pytest.mark.slow), LENGTHS])
+@pytest.mark.parametrize(("name", "lengths"), list(zip(LAYERS, itertools.cycle([LENGTHS, None]))))
 def test_layers_are_the_core_s_networks(name, lengths):
     net, layer = network(name), make_layer(name)
     x, h_0 = layer_inputs(net)
@@ -222,8 +222,7 @@ def test_remat_scan_and_vmap(name):
     assert not jnp.allclose(ys[0], ys[1])
 
 
-@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize(("name", "dtype"), list(zip(CELLS, itertools.cycle([jnp.bfloat16, jnp.float16]))))
 def test_half_precision_carries(name, dtype):
     x = jnp.asarray(inputs(BATCH, STEPS, FEATURES))  # float32: cast by the cell
     cell, variables = init_cell(name, dtype=dtype)

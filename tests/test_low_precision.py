@@ -14,7 +14,7 @@ import jaxrnn as jr
 from jaxrnn._core.cell import sums_in_float32
 
 from .cell_table import CELLS, make, random_like, stepped
-from .marks import slow_but
+from .marks import in_turn, slow_but
 
 LONG = 2000
 DTYPES = ["bfloat16", "float16"]
@@ -78,9 +78,9 @@ WAYS = {
 }
 
 
-@pytest.mark.parametrize("dtype", slow_but(("bfloat16",), DTYPES))
-@pytest.mark.parametrize("way", slow_but(("forward", "sqrt"), WAYS))
-@pytest.mark.parametrize("name", slow_but(("nested",), CELLS))
+@pytest.mark.parametrize(
+    ("name", "way", "dtype"), in_turn([("nested", "forward"), ("nested", "sqrt")], CELLS, WAYS, DTYPES)
+)
 def test_gradients_of_unroll_are_the_sums_of_what_the_steps_add(name, way, dtype):
     options = WAYS[way]
     cell, params, state, xs, weights, each = of_cell(name, dtype, reverse="reverse" in options)
@@ -139,9 +139,15 @@ def test_gradients_of_an_embedding_that_is_looked_up_often():
     np.testing.assert_array_equal(np.asarray(grads["weight"], np.float32)[:, 0], [0, 1000, 4])
 
 
-@pytest.mark.parametrize("dtype", slow_but(("bfloat16",), DTYPES))
-@pytest.mark.parametrize("way", slow_but(("forward",), ["forward", "sqrt", "states"]))
-@pytest.mark.parametrize("name", slow_but(("nested",), ["nested", "stack", "rnn", "lstm", "lstm_proj"]))
+@pytest.mark.parametrize(
+    ("name", "way", "dtype"),
+    in_turn(
+        [("nested", "forward")],
+        ["nested", "stack", "rnn", "lstm", "lstm_proj"],
+        ["forward", "sqrt", "states"],
+        DTYPES,
+    ),
+)
 def test_a_step_takes_the_same_time_however_many_there_are(name, way, dtype):
     """XLA:CPU converts all of an array of bfloat16 to write one entry: no loop over steps may convert so much."""
     cell, params, state, xs, _ = drawn(name, dtype)

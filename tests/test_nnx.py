@@ -3,6 +3,7 @@
 import copy
 import functools
 import inspect
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -65,8 +66,7 @@ def unrolled(name, params, x, **options):
     return to_carry(state), jnp.swapaxes(ys, 0, 1)
 
 
-@pytest.mark.parametrize("name", LAYERS)
-@pytest.mark.parametrize("lengths", [None, LENGTHS])
+@pytest.mark.parametrize(("name", "lengths"), list(zip(LAYERS, itertools.cycle([None, LENGTHS]))))
 def test_layers_are_the_core_s_networks(name, lengths):
     net, layer = network(name), make_layer(name)
     x, h_0 = layer_inputs(net)
@@ -192,8 +192,7 @@ def test_remat_scan_and_vmap(name):
     assert_close(ensemble, jnp.stack([member(carry, x[0])[1] for member in members]))
 
 
-@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize(("name", "dtype"), list(zip(CELLS, itertools.cycle([jnp.bfloat16, jnp.float16]))))
 def test_half_precision_carries(name, dtype):
     x = jnp.asarray(inputs(BATCH, STEPS, FEATURES))  # float32: cast by the cell
     cell = make_cell(name, dtype=dtype)

@@ -6,6 +6,7 @@ import pytest
 
 import jaxrnn as jr
 from jaxrnn._scan import plan
+from jaxrnn._scan.native import library
 from jaxrnn._scan.plan import AffineChunks
 
 ARRAYS = (jnp.zeros(1),)
@@ -53,6 +54,44 @@ def test_affine_cells_that_are_stepped(arrays, is_closed):
 )
 def test_both_directions_at_once(units, is_ragged, platform, expected):
     assert plan.both_directions_at_once(units, is_ragged=is_ragged, platform=platform) is expected
+
+
+# (T, B, I, G*H, R), dtype, platform -> how a kernel runs it
+@pytest.mark.parametrize(
+    ("sizes", "dtype", "platform", "expected"),
+    [
+        ((1, 1, 1, 64, 16), "float32", "cpu", "short"),
+        ((2, 1, 1, 64, 16), "float32", "cpu", "whole"),  # few weights
+        ((1, 32, 64, 256, 64), "float32", "cpu", None),  # 32 Ki weights packed for one step
+        ((8, 8, 64, 256, 64), "float32", "cpu", "whole"),
+        ((9, 7, 64, 256, 64), "float64", "cpu", None),
+        ((255, 4, 256, 256, 256), "float32", "cpu", None),  # no gates
+        ((256, 4, 256, 256, 256), "float32", "cpu", "whole"),
+        ((1024, 4, 32, 128, 32), "float64", "cpu", "whole"),
+        ((128, 1, 256, 1024, 256), "float32", "cpu", None),  # one sequence, 512 Ki weights
+        ((512, 1, 256, 1024, 256), "float32", "cpu", "whole"),
+        ((1, 1, 256, 1024, 256), "float32", "cpu", "short"),  # 2 MiB of weights read once
+        ((1, 1, 256, 1024, 256), "float64", "cpu", None),
+        ((2, 2, 256, 1024, 256), "float64", "cpu", "short"),
+        ((5, 1, 256, 1024, 256), "float32", "cpu", None),
+        ((128, 32, 128, 512, 128), "bfloat16", "cpu", None),
+        ((128, 32, 128, 512, 128), "float32", "gpu", None),
+        ((128, 0, 128, 512, 128), "float32", "cpu", None),
+    ],
+)
+def test_what_kernels_run(sizes, dtype, platform, expected, monkeypatch):
+    monkeypatch.setattr(library, "is_ready", lambda: True)
+    assert plan.native(plan.Sizes(*sizes), jnp.dtype(dtype), ARRAYS, platform=platform) is expected
+
+
+def test_what_kernels_never_run(monkeypatch):
+    sizes, dtype = plan.Sizes(128, 32, 128, 512, 128), jnp.dtype("float32")
+    monkeypatch.setattr(library, "is_ready", lambda: False)
+    assert not plan.native(sizes, dtype, ARRAYS, platform="cpu")
+    monkeypatch.setattr(library, "is_ready", lambda: True)
+    assert plan.native(sizes, dtype, ARRAYS, platform="cpu")
+    monkeypatch.setattr(plan, "is_spread", lambda values, platform: True)
+    assert not plan.native(sizes, dtype, ARRAYS, platform="cpu")
 
 
 def test_the_platform_is_that_of_the_default_device():

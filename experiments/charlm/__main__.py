@@ -14,8 +14,8 @@ from tqdm import tqdm
 
 from jaxrnn import training
 
+from .. import _corpus as corpora
 from .. import _run
-from . import corpus as corpora
 from . import pictures
 from .evaluate import figures, read
 from .gradient import BPTT, canonical

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from .._corpus import encode
 from .._run import UserError
-from .corpus import encode
 from .model import CharModel
 
 

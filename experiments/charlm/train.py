@@ -13,7 +13,7 @@ from jax import Array
 from jaxrnn import training
 
 from .. import _memory, _run
-from .corpus import Corpus, streams
+from .._corpus import Corpus, streams
 from .evaluate import cross_entropy, figures, parallel_loss
 from .gradient import BPTT, of_text
 from .model import CharModel

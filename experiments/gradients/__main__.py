@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from .. import _run
-from . import balance, compare, costs, derive, explode, longterm, sparse, variance
+from . import balance, compare, costs, derive, explode, longterm, online, sparse, variance
 from .command import Command
 
 COMMANDS: dict[str, Command] = {
@@ -15,6 +15,7 @@ COMMANDS: dict[str, Command] = {
     "balance": balance,
     "longterm": longterm,
     "sparse": sparse,
+    "online": online,
     "variance": variance,
     "costs": costs,
 }

@@ -45,6 +45,11 @@ ALGORITHMS: dict[str, Callable[..., gradients.Gradient]] = {
     "snap 1": functools.partial(gradients.snap, order=1),
     "uoro": gradients.uoro,
     "uoro 64": functools.partial(gradients.uoro, samples=64),
+    "kf_rtrl": gradients.kf_rtrl,
+    "ok": gradients.ok,
+    "rflo": functools.partial(gradients.rflo, feedback="random"),
+    "eprop": gradients.eprop,
+    "dni 5": functools.partial(gradients.dni, k=5, warm=10),
 }
 
 TARGET = " + ".join(f"{weight:g} x_(t-{delay})" for delay, weight in DELAYS.items())
@@ -58,6 +63,9 @@ y_t = {TARGET}; the loss is the mean squared error over the sequence.
   quality    jaxrnn.gradients.compare on one sequence, after some updates with the exact gradient: the table
   learning   from the same untrained parameters and data, Adam at {LEARNING_RATE:g}, a new batch for each update; each
              algorithm for the same wall time, or {UPDATES:,} updates. Short truncations are blind to the longer delay
+
+"rflo" has random feedback, "eprop" the symmetric one. "dni 5" is warm: its synthesizer has been over each sequence 10
+times before, which is part of its time.
 """
 
 EPILOG = f"""\
@@ -99,7 +107,7 @@ def add(subparsers: Subparsers) -> None:
         "--repeats", type=_run.positive, default=100, metavar="N", help="draws of stochastic ones (default: 100)"
     )
     measuring.add_argument(
-        "--seconds", type=_run.natural, default=5, metavar="S", help="of training for each algorithm (default: 5)"
+        "--seconds", type=_run.natural, default=4, metavar="S", help="of training for each algorithm (default: 4)"
     )
     parser.add_argument("--seed", type=_run.seed, default=0, metavar="S", help="of all that is random (default: 0)")
 
@@ -128,26 +136,25 @@ def run(arguments: argparse.Namespace, folder: pathlib.Path) -> int:
     report = _quality(arguments, problem, trainer("bptt").trained(params), state, jax.random.fold_in(key, 1))
     print(report, flush=True)
     curves: dict[str, Curve] = {}
-    status = 0
-    try:
+    with _run.until_interrupted() as ending:
         for name in tqdm(ALGORITHMS if arguments.seconds else (), disable=None, leave=False):
             curves[name] = Curve([], [])
             trainer(name).learn(params, curves[name])
-    except KeyboardInterrupt as error:
-        print("interrupted")
-        status = _run.status_of(error)
     _tell(curves)
     _write(folder, arguments, report, curves)
-    return status
+    return ending.status
 
 
 def _problem(arguments: argparse.Namespace) -> gradients.Problem:
     cell, read = CELLS[arguments.cell], jr.Linear(arguments.hidden, 1)
 
-    def loss(params: Any, state: Any, y: Array) -> Array:
-        return (read.apply(params["out"], cell.output(state))[0] - y) ** 2 / arguments.steps
+    def output(params: Any, state: Any) -> Array:
+        return read.apply(params["out"], cell.output(state))[0]
 
-    return gradients.Problem(cell, loss, operator.itemgetter("cell"))
+    def loss(output: Array, y: Array) -> Array:
+        return (output - y) ** 2 / arguments.steps
+
+    return gradients.Problem(cell, gradients.OutputLoss(output, loss), operator.itemgetter("cell"))
 
 
 def _init(arguments: argparse.Namespace, key: Array) -> dict[str, Any]:

@@ -74,17 +74,13 @@ def check(arguments: argparse.Namespace) -> None:
 def run(arguments: argparse.Namespace, folder: pathlib.Path) -> int:
     """Measure, print, draw; the exit status."""
     found = pictures.Found({}, {}, {})
-    try:
+    with _run.until_interrupted("\ninterrupted") as ending:
         _measure(arguments, found)
-        status = 0
-    except KeyboardInterrupt as error:
-        print("\ninterrupted")
-        status = _run.status_of(error)
     _run.write_json(folder / RESULTS, {"arguments": vars(arguments), **_as_json(found)})
     with _run.replacing(folder / PICTURE) as path:
         pictures.draw(path, found)
     print(f"\n{folder}: {PICTURE}, {RESULTS}")
-    return status
+    return ending.status
 
 
 def _measure(arguments: argparse.Namespace, found: pictures.Found) -> None:

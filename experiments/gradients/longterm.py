@@ -117,18 +117,15 @@ def run(arguments: argparse.Namespace, folder: pathlib.Path) -> int:
     """Train all settings; the exit status."""
     recipe, groups = _plan(arguments)
     records: list[dict[str, Any]] = []
-    status = 0
-    try:
+    with _run.until_interrupted(told=None) as ending:
         _measure(groups, recipe, arguments, folder / RESULTS, records)
-    except KeyboardInterrupt as error:
-        status = _run.status_of(error)
     if records:
         with _run.replacing(folder / PICTURE) as path:
             longterm_pictures.draw(path, _title(arguments, recipe), records)
         print(f"\n{folder}: {PICTURE}, {RESULTS}")
-    if status:
+    if ending.status:
         print(f"interrupted after {len(records)} of {sum(map(len, groups))} runs")
-    return status
+    return ending.status
 
 
 def _plan(arguments: argparse.Namespace) -> tuple[Recipe, list[list[Setting]]]:

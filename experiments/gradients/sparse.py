@@ -117,20 +117,17 @@ def run(arguments: argparse.Namespace, folder: pathlib.Path) -> int:
     params = network.init(key_init)
     kept = _kept(network, params)
     learnt: dict[str, Learnt] = {}
-    status, report = 0, None
-    try:
+    report = None
+    with _run.until_interrupted() as ending:
         trained, _ = _train(arguments, network, "bptt", params, key_data, arguments.trained)
         report = _quality(arguments, network, trained, key_held_out)
         print(f"\n{report}", flush=True)
         for name in tqdm(LEARNING, disable=None, leave=False):
             result, curve = _train(arguments, network, name, params, key_data, arguments.updates)
             learnt[name] = Learnt(curve, _bits_by_length(arguments, network, result, key_held_out))
-    except KeyboardInterrupt as error:
-        print("interrupted")
-        status = _run.status_of(error)
     _tell(arguments, learnt)
     _write(folder, arguments, kept, report, learnt)
-    return status
+    return ending.status
 
 
 def _kept(network: Network, params: Any) -> dict[str, np.ndarray]:

@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 from jaxrnn import gradients
 
 from .compare_picture import Points, draw_quality
+from .curves import color_of
 
-COLORS = {"bptt": "0.2", "snap 1": "#e08214", "snap 2": "#1f6fb4", "snap 3": "#2e8b57", "rtrl": "#7b4fa3"}
+COLORS = {**{name: color_of(name) for name in ("bptt", "snap 1", "rtrl")}, "snap 2": "#1f6fb4", "snap 3": "#2e8b57"}
 
 
 def draw(
@@ -33,7 +34,7 @@ def draw(
     for name, curve in curves.items():
         style = {"color": COLORS[name], "label": name, "linewidth": 1.6}
         by_update.plot(curve.updates, curve.losses, **style)
-        by_second.plot(curve.seconds, curve.losses, **style)
+        by_second.plot(*curve.in_time(), **style)
     for axis, label in ((by_update, "updates"), (by_second, "seconds, compilation left out")):
         axis.set(xlabel=label, ylabel="bits missing", xscale="log", ylim=(0, 1.1))
         axis.set_title(f"learning against {label.split(',')[0]}")

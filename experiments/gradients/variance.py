@@ -20,6 +20,7 @@ from jaxrnn import gradients, training
 
 from .. import _memory, _run
 from .command import Subparsers, add_parser
+from .curves import color_of
 from .networks import CELLS
 
 PICTURE = "variance.png"
@@ -273,7 +274,7 @@ def _draw_network(axis: Axes, name: str, measured: Measured) -> None:
             [steps for steps, _ in shown],
             values,
             yerr=[np.maximum(0, values - low), np.maximum(0, high - values)],
-            color=f"C{index % singles}",
+            color=color_of(label.lower().replace("-", "_")),
             linestyle="-" if index < singles else "--",
             marker="o",
             markersize=4,

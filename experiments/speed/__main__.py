@@ -9,7 +9,7 @@ from typing import Any
 from tqdm import tqdm
 
 from .. import _run
-from . import compare, compilation, inference, layers, machine, memory, peers, pictures, report
+from . import compare, compilation, inference, layers, machine, medians, memory, peers, pictures, profile, report
 from .clock import Budget
 from .grid import CELLS
 from .section import Settings, Step
@@ -24,8 +24,9 @@ SECTIONS = {
     "memory": memory.steps,
     "compile": compilation.steps,
     "inference": inference.steps,
+    "profile": profile.steps,
 }
-PARTS = ("grid", "stacked", "memory", "checkpoint", "compile", "import", "inference")
+PARTS = ("grid", "stacked", "memory", "checkpoint", "compile", "import", "inference", "profile", "pages")
 
 DESCRIPTION = """\
 Measure how fast jaxrnn is, beside torch.nn, flax.linen, flax.nnx, Haiku, Equinox and a plain lax.scan.
@@ -42,6 +43,8 @@ sections:
   memory      temporary memory of forward+backward as XLA plans it; what checkpoint="sqrt" saves and costs, T=4096
   compile     time to trace and compile, beside flax.linen's, for short and long sequences; time to import
   inference   microseconds a step, one step a call, batch 1, beside torch's cells, and its layers on one step
+  profile     GFLOP/s of the LSTM's products, time of its gates and page faults at the largest shape; what
+              GLIBC_TUNABLES=glibc.malloc.hugetlb=1 saves
 """
 
 EPILOG = f"""\
@@ -58,6 +61,8 @@ T=1024, B=16 and 768 units in 48, 12 heads and one. All of it uses one dtype: ru
 --compare tells what became slower, or larger, than in an earlier run. It looks at no times by themselves but at times
 over those of a plain scan, the roofline or linen in the same rounds, and names what grew over all of them: where the
 middle halves of both runs' rounds lie apart, and the medians by more than 5%. The exit status is 1 if anything did.
+
+--median measures nothing: it tells, of several runs of the same points, the median of each figure.
 """
 
 
@@ -72,7 +77,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     _several(what, "--sections", SECTIONS, "the parts above (default: all)", default=list(SECTIONS))
     _several(what, "--cells", CELLS, f"of {', '.join(CELLS)} (default: all; with --quick lstm)")
     _several(
-        what, "--peers", peers.GPU_PEERS, f"of {', '.join(peers.GPU_PEERS)} (default: all that the device may have)"
+        what, "--peers", peers.ALL_PEERS, f"of {', '.join(peers.ALL_PEERS)} (default: all that the device may have)"
     )
     what.add_argument("--device", choices=["cpu", "gpu"], default="cpu", help="default: cpu")
     what.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32", help="default: float32")
@@ -91,6 +96,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     against.add_argument(
         "--compare", type=_run.path, metavar="OLD.json", help=f"the {RESULTS} of an earlier run: what became slower?"
     )
+    against.add_argument(
+        "--median", type=_run.path, nargs="+", metavar="OLD.json", help="several runs as one, in place of measuring"
+    )
     _run.output_options(parser, "runs/speed")
     return parser.parse_args(argv)
 
@@ -103,9 +111,15 @@ def _several(group: Any, name: str, choices: Iterable[str], what: str, **options
 
 def _experiment(arguments: argparse.Namespace) -> int:
     earlier = compare.read(arguments.compare) if arguments.compare else None
+    runs = medians.read(arguments.median) if arguments.median else None
     machine.select(arguments.device, arguments.dtype)
     with _run.output_folder(arguments.out, [RESULTS, PICTURE], arguments.overwrite) as folder:
-        return _measure_and_tell(folder, arguments, earlier)
+        if runs is None:
+            return _measure_and_tell(folder, arguments, earlier)
+        results: Results = {part: runs["results"].get(part, []) for part in PARTS}
+        _run.write_json(folder / RESULTS, {**runs, **_run.rounded({"summary": summary(results)})})
+        _tell(folder, runs["machine"], results)
+        return _compare(earlier, runs["machine"], results) if earlier else 0
 
 
 def _measure_and_tell(folder: pathlib.Path, arguments: argparse.Namespace, earlier: Any) -> int:
@@ -120,22 +134,24 @@ def _measure_and_tell(folder: pathlib.Path, arguments: argparse.Namespace, earli
     head = {"format": compare.FORMAT, "arguments": vars(arguments), "machine": described, "missing": missing}
     steps = [step for name in SECTIONS if name in arguments.sections for step in SECTIONS[name](settings)]
     results: Results = {part: [] for part in PARTS}
-    status = 0
-    try:
+    with _run.until_interrupted(told=None) as ending:
         _measure(steps, results, head, folder / RESULTS)
-    except KeyboardInterrupt as error:
-        status = _run.status_of(error)
+    _tell(folder, described, results, arguments.quick)
+    if ending.status:
+        print(f"interrupted after {sum(map(len, results.values()))} of {len(steps)} measurements")
+    return ending.status or (_compare(earlier, described, results) if earlier else 0)
+
+
+def _tell(folder: pathlib.Path, described: dict[str, Any], results: Results, quick: bool = False) -> None:
+    """Print the tables and draw the picture."""
     if any(results.values()):
-        print(f"\n{report.text(results, arguments.quick)}")
+        print(f"\n{report.text(results, quick)}")
     files = [RESULTS]
     if results["grid"]:
         files.append(PICTURE)
         with _run.replacing(folder / PICTURE) as path:
             pictures.draw(path, _title(described), results["grid"])
     print(f"\n{folder}: {', '.join(files)}")
-    if status:
-        print(f"interrupted after {sum(map(len, results.values()))} of {len(steps)} measurements")
-    return status or (_compare(earlier, described, results) if earlier else 0)
 
 
 def _settings(arguments: argparse.Namespace) -> tuple[Settings, dict[str, str]]:

@@ -12,7 +12,7 @@ import numpy as np
 Key = TypeVar("Key", bound=Hashable)
 
 BURST = 2e-3  # seconds: what takes less is called several times per sample
-SETTLE = 30e-3  # seconds: before what takes less comes a call that is not timed
+PAUSE = 5e-3  # seconds: after a call torch's threads spin for milliseconds, where XLA's sleep
 MOST_ROUNDS = 300
 
 
@@ -55,27 +55,26 @@ def interleaved(programs: Mapping[Key, Callable[[], Any]], budget: Budget) -> di
         while rounds < budget.rounds or (time.perf_counter() - began < budget.seconds and rounds < MOST_ROUNDS):
             shuffle(order)  # so that nobody always follows the same neighbour
             for key in order:
-                samples[key].append(_sample(programs[key], *calls[key]))
+                samples[key].append(_sample(programs[key], calls[key]))
             rounds += 1
     finally:
         gc.enable()
     return samples
 
 
-def _sample(program: Callable[[], Any], settle: bool, count: int) -> float:
-    """Seconds a call."""
-    if settle:  # the neighbour's threads may still spin, and its data are in the caches
-        program()
+def _sample(program: Callable[[], Any], count: int) -> float:
+    """Seconds a call, after a pause and a call that is not timed, for all alike.
+
+    The neighbour's threads may still spin, and its data are in the caches.
+    """
+    time.sleep(PAUSE)
+    program()
     began = time.perf_counter()
     for _ in range(count):
         program()
     return (time.perf_counter() - began) / count
 
 
-def _calls(program: Callable[[], Any]) -> tuple[bool, int]:
-    """Warm up, then decide from the time of a call: whether to settle before a sample, and the calls in it."""
-    program()
-    seconds = _sample(program, False, 1)
-    if seconds < SETTLE:  # of what takes longer, another call tells no more
-        seconds = min(seconds, _sample(program, False, 1))
-    return seconds < SETTLE, max(1, math.ceil(BURST / seconds))
+def _calls(program: Callable[[], Any]) -> int:
+    """How many calls a sample has, from the time of one; compiles what is not yet compiled."""
+    return max(1, math.ceil(BURST / _sample(program, 1)))

@@ -29,16 +29,16 @@ class Slower(NamedTuple):
     changes: dict[str, tuple[float, float]]  # medians before and after, over each
 
 
-def read(path: str) -> dict[str, Any]:
-    """An earlier run's file."""
+def read(path: str, option: str = "--compare") -> dict[str, Any]:
+    """An earlier run's file, which this option names."""
     try:
         value = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        raise _run.UserError(f"--compare {path}: {error.strerror}") from error
+        raise _run.UserError(f"{option} {path}: {error.strerror}") from error
     except ValueError as error:
-        raise _run.UserError(f"--compare {path}: is not JSON") from error
+        raise _run.UserError(f"{option} {path}: is not JSON") from error
     if not isinstance(value, dict) or value.get("format") != FORMAT:
-        raise _run.UserError(f"--compare {path}: is not a speed.json of this version of the benchmark")
+        raise _run.UserError(f"{option} {path}: is not a speed.json of this version of the benchmark")
     return value
 
 
@@ -100,7 +100,7 @@ def _grew(before: Quartiles, after: Quartiles) -> bool:
 
 def differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
     """What two machines differ in that times depend on."""
-    names = ("cpu", "cores", "gpu", "dtype", "precision", "threads", "environment", "versions")
+    names = ("cpu", "cores", "gpu", "dtype", "precision", "threads", "kernels", "environment", "versions")
     before, after = ({name: machine.get(name) for name in names} for machine in (before, after))
     return [f"{name}: {_difference(before[name], after[name])}" for name in _unequal(before, after)]
 

@@ -9,6 +9,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+import jaxrnn as jr
+
 from .clock import interleaved, paired, spread
 from .grid import Shape, Task
 from .peers import OURS, plain_scan
@@ -17,7 +19,7 @@ from .section import Settings, Step
 
 SIZES = (64, 256)
 STEPS = 100  # a sample
-REFERENCE = "scan's step"
+OUR_STEP, REFERENCE = f"{OURS}'s step", "scan's step"
 
 
 def steps(settings: Settings) -> list[Step]:
@@ -48,14 +50,16 @@ def _measure(settings: Settings, task: Task) -> dict[str, Any]:
 
 
 def _programs(task: Task) -> dict[str, Callable[[], Any]]:
-    """`cell.step` under jit, the state donated; and the plain equations in the same way."""
+    """Ours by `unroll` of one step, and by `cell.step`, and the plain equations, under jit, the state donated."""
     cell, shape = CELLS[task.cell], task.shape
     params = cell.init(jax.random.key(0), shape.inputs, shape.hidden, dtype=jnp.dtype(task.dtype))
     x = jnp.asarray(task.inputs()[0], task.dtype)
     plain = jax.jit(plain_scan.STEPS[task.cell], donate_argnums=1)
+    unroll = jax.jit(lambda params, state, x: jr.unroll(cell, params, x[None], state)[0], donate_argnums=1)
     step = jax.jit(cell.step, donate_argnums=1)
     return {
-        OURS: _stream(step, params, cell.initial_state(params, (1,)), x),
+        OURS: _stream(unroll, params, cell.initial_state(params, (1,)), x),
+        OUR_STEP: _stream(step, params, cell.initial_state(params, (1,)), x),
         REFERENCE: _stream(plain, params._asdict(), plain_scan.zeros(task.cell, x, shape.hidden), x),
     }
 

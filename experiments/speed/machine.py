@@ -9,6 +9,8 @@ from typing import Any
 
 import jax
 
+import jaxrnn as jr
+
 from .. import _run
 
 _BUSY = (
@@ -48,6 +50,7 @@ def describe(device: str, dtype: str, versions: dict[str, str]) -> dict[str, Any
         "dtype": dtype,
         "precision": _precision(device, dtype),
         "threads": {"torch": cores(), "XLA": cores()},
+        "kernels": jr.native.info()._asdict(),
         "environment": {name: os.environ[name] for name in _VARIABLES if name in os.environ},
         "versions": {
             "python": platform.python_version(),
@@ -65,9 +68,11 @@ def lines(machine: dict[str, Any]) -> str:
     busy = machine["load"] > machine["cores"] / 2
     note = f"\nnote: {_BUSY.format(load=machine['load'])}" if busy else ""
     device = f"{machine['gpu']}, " if "gpu" in machine else ""
+    kernels = machine["kernels"]["instruction_set"] or f"none, {machine['kernels']['reason']}"
     return (
         f"{device}{machine['cpu']}, {machine['cores']} cores, {machine['system']}, {machine['date']}\n"
-        f"{versions}\n{machine['dtype']} ({machine['precision']}); threads: {threads}{variables}{note}"
+        f"{versions}\n{machine['dtype']} ({machine['precision']}); threads: {threads}; kernels: {kernels}"
+        f"{variables}{note}"
     )
 
 

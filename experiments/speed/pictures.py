@@ -17,6 +17,7 @@ STYLES = {  # color and marker
     "haiku": ("#2e8b57", "^"),
     "equinox": ("#e08e0b", "v"),
     "scan": ("#7a5195", "P"),
+    "jaxrnn-xla": ("#9a9a9a", "x"),
     "cudnn": ("#4d4d4d", "X"),
     "flashrnn": ("#d45087", "*"),
 }

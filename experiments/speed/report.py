@@ -5,7 +5,7 @@ from typing import Any
 
 from .grid import MODES
 from .memory import PLAIN, SCAN, SQRT
-from .peers import GPU_PEERS, OURS
+from .peers import ALL_PEERS, OURS
 from .summary import BEST, Results, best, coverage, geometric_means, lags, point_name, ratios, saved_memory, targets
 
 _NONE = "-"
@@ -14,7 +14,7 @@ _NONE = "-"
 def text(results: Results, quick: bool = False) -> str:
     """All of the tables of which there is anything; of a quick run, whose times say little, no verdicts."""
     parts = [_layers(results["grid"], "one layer"), _layers(results["stacked"], "2 layers, bidirectional")]
-    parts += [section(results) for section in (_memory, _checkpoints, _compilation, _inference)]
+    parts += [section(results) for section in (_memory, _checkpoints, _compilation, _inference, _profile, _pages)]
     parts += [_left_out(results), *([] if quick else [_lags(results), _targets(results)])]
     return "\n\n".join(filter(None, parts))
 
@@ -96,6 +96,28 @@ def _inference(results: Results) -> str:
     return "\n".join(["streaming: batch 1, one step a call, the state donated", *blocks]) if blocks else ""
 
 
+def _profile(results: Results) -> str:
+    lines = []
+    for record in results["profile"]:
+        speeds = {name: "-" if speed is None else f"{speed:.0f}" for name, speed in record["gigaflops"].items()}
+        faults = {mode: f"{count:.0f}" for mode, count in record["page_faults"].items()}
+        lines += [f"profile: {point_name(record)}", f"  GFLOP/s       {_named(speeds)}"]
+        lines += [f"  gates         {record['gates_nanoseconds']:.2f} ns a unit and step"]
+        lines += [f"  page faults   {_named(faults)}"]
+    return "\n".join(lines)
+
+
+def _pages(results: Results) -> str:
+    rows = [["time with large pages over that without", *MODES]]
+    for record in results["pages"]:
+        rows.append([point_name(record), *(_number(record["over_usual"][mode]["median"]) for mode in MODES)])
+    return _titled("GLIBC_TUNABLES=glibc.malloc.hugetlb=1, a process each", rows)
+
+
+def _named(values: dict[str, str]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in values.items())
+
+
 def _left_out(results: Results) -> str:
     """Each reason once, with whom and what it is of."""
     points: dict[tuple[str, str], list[str]] = {}
@@ -117,7 +139,7 @@ def _some(points: list[str]) -> str:
 def _lags(results: Results) -> str:
     found = lags(results["grid"])
     lines = [f"  {lag.ratio:.2f}  {lag.point}: {lag.peer}" for lag in found]
-    return "\n".join(["below 0.9 of the best peer:", *lines]) if lines else ""
+    return "\n".join(["slower than the best peer:", *lines]) if lines else ""
 
 
 def _targets(results: Results) -> str:
@@ -132,7 +154,7 @@ def _targets(results: Results) -> str:
 def _peers(named: Iterable[dict[str, Any]]) -> list[str]:
     """Those that have something in any record, in the order that is always theirs."""
     found = {name for values in named for name in values}
-    return [name for name in GPU_PEERS if name in found]
+    return [name for name in ALL_PEERS if name in found]
 
 
 def _by_cell(records: Iterable[dict[str, Any]]) -> Iterator[tuple[str, list[dict[str, Any]]]]:

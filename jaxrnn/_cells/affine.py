@@ -154,12 +154,26 @@ def affine_cell(
     _check_functions(gates=gates, merge=merge, init=init, state=state, output=output, check=check)
     if slope is not None and (isinstance(slope, bool) or not isinstance(slope, numbers.Real)):
         raise TypeError(f"slope must be a number or None, got {shown(slope)} of type {type(slope).__name__}")
-    structure = Affine(project, merge, gates, slope)
-    methods = _Methods(structure, int(blocks), state, output, check)
-    cell = Cell(init or methods.init, methods.initial_state, methods.step, output, structure, methods.run)
+    cell = _cell(_Methods(Affine(project, merge, gates, slope), int(blocks), state, output, check, None), init)
     name = qualname(gates)
     equations = _EQUATIONS.format(gates=name, blocks=blocks)
     return named(cell, f"jaxrnn.affine_cell({name}, blocks={blocks})", f"{equations}\n{inspect.getdoc(gates) or ''}")
+
+
+def kernel_cell(
+    kernel: str,
+    gates: Gates,
+    blocks: int,
+    merge: Merge,
+    *,
+    init: Callable[..., Any] | None = None,
+    state: Callable[[Any, tuple[int, ...]], Any] = hidden_state,
+    output: Callable[[State], Array] = same_state,
+    check: Callable[[Any], None] | None = None,
+    slope: float | None = None,
+) -> Cell:
+    """An `affine_cell` whose sequences may be run in the compiled kernel that has the numbers of these gates."""
+    return _cell(_Methods(Affine(project, merge, gates, slope), blocks, state, output, check, kernel), init)
 
 
 _FUNCTIONS = {
@@ -204,6 +218,7 @@ class _Methods(Methods):
     state: Callable[[Any, tuple[int, ...]], Any]
     output: Callable[[State], Array]
     check: Callable[[Any], None] | None
+    kernel: str | None  # a key of `jaxrnn._scan.native.library.CELLS`
 
     def init(
         self, key: Array, input_size: int, hidden_size: int, *, bias: bool = True, dtype: DTypeLike = jnp.float32
@@ -241,7 +256,7 @@ class _Methods(Methods):
         return_states: bool,
     ) -> tuple[State, Any]:
         """A whole sequence in chunks of time, see `jaxrnn._scan.affine`."""
-        parts = self.affine, self.output, self.step
+        parts = self.kernel, self.affine, self.output, self.step
         return run_affine(*parts, params, state, xs, active, reverse=reverse, return_states=return_states)
 
     def _check(self, params: Any) -> None:
@@ -259,6 +274,12 @@ def check_step(params: Any, state: Any, x: Any, state_of: Callable[[Any, tuple[i
         raise ValueError(f"x has shape {x.shape}, expected (*batch, {input_size}): input_size is {input_size}")
     check_dtype("x", x, dtype_of(params.weight_ih), "as weight_ih")
     check_tree_like("state", state, state_of(params, x.shape[:-1]), f"for x of shape {x.shape}")
+
+
+def _cell(methods: _Methods, init: Callable[..., Any] | None) -> Cell:
+    """The cell of these functions, and of an init of its own if it has one."""
+    initial, step, run = methods.initial_state, methods.step, methods.run
+    return Cell(init or methods.init, initial, step, methods.output, methods.affine, run)
 
 
 def check_affine_params(params: Any, blocks: int, *, is_projected: bool = False) -> None:

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from .._core.cell import named
-from .affine import AffineParams, affine_cell
+from .affine import AffineParams, kernel_cell
 
 
 def _merge(z: Array, r: Array) -> tuple[Array, ...]:
@@ -39,4 +39,4 @@ def _gates(params: AffineParams, reset: Array, update: Array, z_new: Array, r_ne
     return new + jax.nn.sigmoid(update) * (h - new)
 
 
-gru = named(affine_cell(_gates, blocks=3, merge=_merge), "jaxrnn.gru", __doc__)
+gru = named(kernel_cell("gru", _gates, 3, _merge), "jaxrnn.gru", __doc__)

@@ -31,7 +31,7 @@ from jax.typing import DTypeLike
 from .._core.cell import named
 from .._core.checks import check_array_like, check_int, check_key, describe, dtype_of
 from .._core.numerics import affine, uniform
-from .affine import affine_cell, check_affine_params, init_affine, state_leaf, sum_of_z_and_r
+from .affine import check_affine_params, init_affine, kernel_cell, state_leaf, sum_of_z_and_r
 
 _BLOCKS = 4
 
@@ -128,7 +128,7 @@ def _gates(params: LSTMParams, a: Array, state: LSTMState) -> LSTMState:
 
 
 lstm = named(
-    affine_cell(_gates, blocks=_BLOCKS, merge=sum_of_z_and_r, init=_init, state=_state, output=_output, check=_check),
+    kernel_cell("lstm", _gates, _BLOCKS, sum_of_z_and_r, init=_init, state=_state, output=_output, check=_check),
     "jaxrnn.lstm",
     __doc__,
 )

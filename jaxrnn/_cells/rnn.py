@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from .._core.cell import named
-from .affine import AffineParams, affine_cell, sum_of_z_and_r
+from .affine import AffineParams, kernel_cell, sum_of_z_and_r
 
 
 def _gates_tanh(params: AffineParams, a: Array, h: Array) -> Array:
@@ -34,5 +34,7 @@ def _gates_relu(params: AffineParams, a: Array, h: Array) -> Array:
     return jax.nn.relu(a)
 
 
-rnn = named(affine_cell(_gates_tanh, blocks=1, merge=sum_of_z_and_r, slope=1.0), "jaxrnn.rnn", __doc__)
-rnn_relu = named(affine_cell(_gates_relu, blocks=1, merge=sum_of_z_and_r, slope=1.0), "jaxrnn.rnn_relu", __doc__)
+_tanh = kernel_cell("tanh", _gates_tanh, 1, sum_of_z_and_r, slope=1.0)
+_relu = kernel_cell("relu", _gates_relu, 1, sum_of_z_and_r, slope=1.0)
+rnn = named(_tanh, "jaxrnn.rnn", __doc__)
+rnn_relu = named(_relu, "jaxrnn.rnn_relu", __doc__)

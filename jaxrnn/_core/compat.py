@@ -5,19 +5,25 @@ from typing import Any, TypeVar
 
 import jax
 import jax.core
+import jax.numpy as jnp
 from jax import Array
 from jax.custom_derivatives import SymbolicZero
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Primitive
+from jax.sharding import PartitionSpec
 
 __all__ = [
     "called_jaxpr",
+    "check_finite",
     "closed_values",
     "evaluate",
     "has_no_forward_mode",
     "is_concrete",
+    "is_lowered_for_export",
     "is_pure",
     "is_reverse_only",
+    "is_spread",
     "is_symbolic_zero",
+    "like_varying",
     "output_shapes",
     "run_jaxpr",
     "temporary_bytes",
@@ -35,6 +41,39 @@ def is_concrete(value: Any) -> bool:
 def varying_axes(value: Any) -> frozenset[str]:
     """The mesh axes along which `shard_map` gives devices different values of an array."""
     return jax.typeof(value).manual_axis_type.varying
+
+
+def like_varying(aval: Any, shape: tuple[int, ...]) -> Any:
+    """The type of an array of another shape, with the dtype, and varying over the same axes of a mesh."""
+    spec = PartitionSpec(*(None,) * len(shape))
+    return aval.update(shape=shape, sharding=aval.sharding.update(spec=spec), weak_type=False)
+
+
+def is_spread(values: Any, platform: str) -> bool:
+    """Whether the compiler may spread these arrays over several devices, or their types say that they are.
+
+    Under `jax.shard_map` a device has its own part, and that is all that a function sees.
+    """
+    context = jax.sharding.get_abstract_mesh()
+    if not context.empty and context.are_all_axes_manual:
+        return False
+    meshes = [context, *(jax.typeof(value).sharding.mesh for value in values)]
+    if any(mesh.size > 1 or mesh.explicit_axes for mesh in meshes if not mesh.empty):
+        return True
+    return jax.device_count(platform) > 1
+
+
+def check_finite(primitive: Primitive, results: Sequence[Array]) -> None:
+    """What `jax.debug_nans` and `jax.debug_infs` ask of an operation's results, where they are on."""
+    config: Any = jax.config
+    for name, is_wrong in (("nan", jnp.isnan), ("inf", jnp.isinf)):
+        if getattr(config, f"jax_debug_{name}s") and any(is_wrong(a).any() for a in results):
+            raise FloatingPointError(f"invalid value ({name}) encountered in {primitive.name}")
+
+
+def is_lowered_for_export(context: Any) -> bool:
+    """Whether a lowering rule is called, with this context, by `jax.export`."""
+    return context.module_context.lowering_parameters.for_export
 
 
 def is_symbolic_zero(tangent: Any) -> bool:

@@ -32,7 +32,7 @@ def draw_comparison(report: Comparison) -> Figure:
     """A panel for each measure, a row for each tensor; time and memory at the right."""
     names = ["total", *report.norms]
     fields = [field for field in _PANELS if _is_measured(report, field)]
-    width, height = 2.6 + 2.6 * (len(fields) + 1), 2.2 + 0.5 * len(names)
+    width, height = 2.6 + 2.6 * (len(fields) + 1), 2.2 + max(0.5, 0.07 * len(report.algorithms)) * len(names)
     figure = Figure(figsize=(width, max(4.0, height)), layout="constrained")
     figure.suptitle(_title(report), fontsize=11)
     *panels, cost = figure.subplots(1, len(fields) + 1, squeeze=False)[0]
@@ -78,6 +78,9 @@ def _draw_measure(axis: Axes, report: Comparison, field: str) -> None:
     axis.set_title(title, fontsize=9)
     if logarithmic:
         axis.set_xscale("log")
+        low, high = axis.get_xlim()
+        if high < 1000 * low:
+            _label_plainly(axis.xaxis)
     axis.tick_params(labelsize=8)
     axis.grid(axis="x", alpha=0.3)
     for boundary in range(len(report.norms)):

@@ -38,12 +38,14 @@ from .._core.numerics import affine, matmul, spread
 from .._core.time import join_time, masked, split_time, vary_with, whole_and_rest
 from . import plan
 from .loops import scan
+from .native.sequence import run_native
 from .steps import checked_step, run_steps
 
 Merged = tuple[Array, ...]  # what `merge` gives, (T, *batch, ·) each
 
 
 def run_affine(
+    kernel: str | None,
     structure: Affine,
     output: Callable[[State], Array],
     step: Step,
@@ -55,7 +57,10 @@ def run_affine(
     reverse: bool,
     return_states: bool,
 ) -> tuple[State, Any]:
-    """`Run` of a cell with this structure, this output, and this step, which is their composition."""
+    """`Run` of a cell with this structure, this output, and this step, which is their composition.
+
+    `kernel` is the name of the compiled one with the same numbers, if there is one.
+    """
     is_closed = _is_closed(step, params, state, xs[0])  # first: the step checks its arguments
     z = jax.eval_shape(structure.project, params, jax.ShapeDtypeStruct(xs.shape[-1:], xs.dtype))
     chunks = plan.affine(
@@ -69,15 +74,37 @@ def run_affine(
     if chunks is None:
         return run_steps(step, output, params, state, xs, active, reverse=reverse, return_states=return_states)
     _check_linear(structure.merge, z)
+    by_xla = _Chunked(structure, output, reverse, chunks)
+    if kernel is None:
+        return by_xla(params, state, xs, active, return_states=return_states)
+    sizes = plan.Sizes(xs.shape[0], math.prod(xs.shape[1:-1]), xs.shape[-1], z.shape[-1], output(state).shape[-1])
+    chosen = plan.native(sizes, z.dtype, (params, state, xs), platform=plan.platform())
+    if chosen is None:
+        return by_xla(params, state, xs, active, return_states=return_states)
+    options = {"reverse": reverse, "return_states": return_states, "is_short": chosen == "short"}
+    return run_native(kernel, by_xla, params, state, xs, active, **options)
 
-    def run(chunks: plan.AffineChunks, state: State, inputs: tuple[Array, Array | None]) -> tuple[State, Any]:
-        return _scan(_Spec(structure, output, reverse, return_states, chunks), params, state, *inputs)
 
-    rest = xs.shape[0] % chunks.derivative
-    rest_chunks = plan.AffineChunks(rest, min(chunks.forward, rest))
-    whole_chunks = chunks._replace(forward=min(chunks.forward, xs.shape[0] - rest))
-    whole, rest = functools.partial(run, whole_chunks), functools.partial(run, rest_chunks)
-    return whole_and_rest(whole, rest, chunks.derivative, state, (xs, active), reverse=reverse)
+class _Chunked(NamedTuple):
+    """Runs a sequence in these chunks, and a rest."""
+
+    affine: Affine
+    output: Callable[[State], Array]
+    reverse: bool
+    chunks: plan.AffineChunks
+
+    def __call__(
+        self, params: Params, state: State, xs: Array, active: Array | None, return_states: bool = True
+    ) -> tuple[State, Any]:
+        def run(chunks: plan.AffineChunks, state: State, inputs: tuple[Array, Array | None]) -> tuple[State, Any]:
+            spec = _Spec(self.affine, self.output, self.reverse, return_states, chunks)
+            return _scan(spec, params, state, *inputs)
+
+        chunks, rest = self.chunks, xs.shape[0] % self.chunks.derivative
+        rest_chunks = plan.AffineChunks(rest, min(chunks.forward, rest))
+        whole_chunks = chunks._replace(forward=min(chunks.forward, xs.shape[0] - rest))
+        whole, rest = functools.partial(run, whole_chunks), functools.partial(run, rest_chunks)
+        return whole_and_rest(whole, rest, chunks.derivative, state, (xs, active), reverse=self.reverse)
 
 
 def _is_closed(step: Step, params: Params, state: State, x: Array) -> bool:

@@ -3,22 +3,30 @@
 The figures behind each number are in experiments/speed/README.md, under "The plan".
 """
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from .._core.checks import dtype_of
+from .._core.compat import is_spread
 from .._core.numerics import has_few_bits
 from .._core.time import nearest_divisor
+from .native import library
 
-__all__ = ["AffineChunks", "affine", "both_directions_at_once", "platform", "stores_wide"]
+__all__ = ["AffineChunks", "Sizes", "affine", "both_directions_at_once", "native", "platform", "stores_wide"]
 
 _TINY = 2**16  # bytes of pre-activations of the whole sequence
 _CACHE = 2**20  # bytes of pre-activations that a CPU's caches hold
 _MEMORY = 2**26  # the same where no platform has been measured: it bounds memory
 _PROJECTED = 2**23  # bytes of pre-activations that are made at once where none of them is kept
 _ROWS = 512  # fewer make a product slow
+_REPACKED = 2**9  # weights that a kernel packs, and sums the gradients of, in the time that it gains at one step
+_ENOUGH = 2**9  # steps of all sequences that gain that time whatever the weights
+_GATES = 4  # times as much as a step gains where there are gates, over one of a cell without
+_FEW = 2**12  # weights that are packed at once
+_SHORT = 4  # steps of all sequences for which a kernel packs no weights, kShort in its binding
+_READ = 2**21  # bytes of weights that are then read in a cache, for each sequence
 _UNITS = 256  # hidden units of all sequences below which a step's time is its kernels' overhead
 
 
@@ -64,6 +72,38 @@ def affine(
     rows = max(_ROWS, (_CACHE if platform == "cpu" else _MEMORY) // row)
     length = nearest_divisor(steps, max(1, min(rows // max(1, batch), steps // 4)))
     return AffineChunks(derivative=length, forward=steps if size <= _PROJECTED else length)
+
+
+class Sizes(NamedTuple):
+    """Of a sequence."""
+
+    steps: int  # T
+    batch: int  # B
+    inputs: int  # I
+    rows: int  # G*H
+    outputs: int  # R
+
+
+def native(sizes: Sizes, dtype: Any, arrays: Any, *, platform: str) -> Literal["whole", "short"] | None:
+    """How a cell that has a compiled kernel is run in it in place of scans, if it is: on one CPU, where that is faster.
+
+    "whole", with its gradient, or "short", a few steps whose value alone is faster there.
+
+    Args:
+      sizes: known ones; an export may have symbols for them.
+      dtype: of all arrays.
+      arrays: parameters, state and inputs.
+      platform: as from `platform`.
+    """
+    if platform != "cpu" or dtype not in (jnp.float32, jnp.float64) or not library.is_ready():
+        return None
+    if not all(isinstance(size, int) and size > 0 for size in sizes) or is_spread(jax.tree.leaves(arrays), platform):
+        return None
+    weights, steps = sizes.rows * (sizes.inputs + sizes.outputs), sizes.steps * sizes.batch
+    least = min(_ENOUGH, weights // _REPACKED) * (_GATES if sizes.rows == sizes.outputs else 1)
+    if (sizes.steps >= 4 or weights <= _FEW) and steps >= least:
+        return "whole"
+    return "short" if steps <= _SHORT and weights * dtype.itemsize <= _READ * sizes.batch else None
 
 
 def both_directions_at_once(units: int, *, is_ragged: bool, platform: str) -> bool:

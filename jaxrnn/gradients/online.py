@@ -77,7 +77,7 @@ def batched(learner: Learner) -> Learner:
     >>> params, learner = jr.gru.init(jax.random.key(0), 3, 8), gradients.online.snap(problem)
     >>> learner = gradients.online.batched(learner)
     >>> carry = learner.init(params, jnp.zeros((4, 8)), jnp.ones((4, 3)))                            # 4 streams
-    >>> carry, value, grads = learner.update(params, carry, jnp.ones((4, 3)), jnp.ones((4, 8)))
+    >>> carry, value, grads = jax.jit(learner.update)(params, carry, jnp.ones((4, 3)), jnp.ones((4, 8)))
     >>> carry.state.shape, value.shape, grads.weight_hh.shape
     ((4, 8), (), (24, 8))
     """

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.extend.core import jaxpr_as_fun
+from jax.extend.core import Primitive, jaxpr_as_fun
+from jax.interpreters import mlir
 from jax.sharding import AxisType, PartitionSpec
 
 from jaxrnn._core import compat
@@ -41,6 +42,53 @@ def test_varying_axes():
     see(jnp.ones(2), jnp.ones(2))
     assert seen == [{"devices"}, frozenset()]
     assert compat.varying_axes(jnp.ones(2)) == frozenset()
+
+
+def test_like_varying():
+    mesh = jax.make_mesh((1,), ("devices",), axis_types=(AxisType.Auto,))
+    seen = []
+
+    @functools.partial(jax.shard_map, mesh=mesh, in_specs=PartitionSpec("devices"), out_specs=PartitionSpec("devices"))
+    def see(different):
+        seen.append(compat.like_varying(jax.typeof(different), (3, 4)))
+        return different
+
+    see(jnp.ones((2, 1, 1)))
+    seen.append(compat.like_varying(jax.typeof(jnp.ones(2)), (3, 4)))
+    assert [aval.shape for aval in seen] == [(3, 4)] * 2
+    assert [aval.manual_axis_type.varying for aval in seen] == [{"devices"}, frozenset()]
+
+
+def test_is_spread():
+    """By an Explicit mesh of any size; the test of sharding has several devices."""
+    mesh = jax.make_mesh((1,), ("devices",))
+    explicit = jax.device_put(jnp.ones(2), jax.NamedSharding(mesh, PartitionSpec("devices")))
+    seen = []
+    auto = jax.make_mesh((1,), ("devices",), axis_types=(AxisType.Auto,))
+    see = jax.shard_map(
+        lambda a: (seen.append(compat.is_spread([a], "cpu")), a)[1],
+        mesh=auto,
+        in_specs=PartitionSpec("devices"),
+        out_specs=PartitionSpec("devices"),
+    )
+    see(jnp.ones(2))
+    assert seen == [False]
+    assert compat.is_spread([explicit], "cpu")
+    assert compat.is_spread([jnp.ones(2)], "cpu") == (jax.device_count("cpu") > 1)
+
+
+def test_is_lowered_for_export():
+    primitive, seen = Primitive("probe"), []
+    primitive.def_abstract_eval(lambda a: a)
+
+    def lower(context, a):
+        seen.append(compat.is_lowered_for_export(context))
+        return [a]
+
+    mlir.register_lowering(primitive, lower)
+    jax.jit(primitive.bind)(jnp.ones(2))
+    jax.export.export(jax.jit(primitive.bind))(jnp.ones(2))
+    assert seen == [False, True]
 
 
 def test_is_symbolic_zero():

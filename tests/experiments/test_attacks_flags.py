@@ -108,6 +108,10 @@ FLAGS = {
         **{"--hidden": "positive", "--sparsity": "fraction", "--longest": "positive", "--batch": "positive"},
         **{"--updates": "positive", "--trained": "positive", "--seed": "seed", **OUTPUT},
     },
+    "gradients online": {
+        **{"--text": "path", "--cell": "a choice", "--hidden": "positive", "--batch": "positive"},
+        **{"--seconds": "positive", "--lr": "above 0", "--seed": "seed", **OUTPUT},
+    },
     "gradients variance": {
         **{"--cell": "a choice", "--hidden": "positive", "--longest": "string", "--trained": "positive"},
         **{"--draws": "positive", "--seed": "seed", **OUTPUT},
@@ -115,7 +119,14 @@ FLAGS = {
     "gradients costs": {"--cell": "a choice", "--sizes": "positive", "--steps": "positive", **OUTPUT},
     "speed": {
         **{"--sections": "a choice", "--cells": "a choice", "--peers": "a choice", "--device": "a choice"},
-        **{"--dtype": "a choice", "--quick": "a switch", "--seconds": "positive", "--compare": "path", **OUTPUT},
+        **{
+            "--dtype": "a choice",
+            "--quick": "a switch",
+            "--seconds": "positive",
+            "--compare": "path",
+            "--median": "path",
+            **OUTPUT,
+        },
     },
 }
 BESIDE = {"--column": ["--csv=a.csv"], "--delimiter": ["--csv=a.csv"], "--horizon": ["--csv=a.csv"]}

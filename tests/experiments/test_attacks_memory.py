@@ -39,6 +39,7 @@ TOO_LARGE = {
     "gradients compare": [("--hidden", "100000"), ("--steps", LARGEST), ("--batch", LARGEST), ("--repeats", LARGEST)],
     "gradients balance": [("--truncations", LARGEST), ("--steps", LARGEST), ("--keys", LARGEST)],
     "gradients sparse": [("--hidden", "100000"), ("--hidden", "1000"), ("--longest", LARGEST), ("--batch", LARGEST)],
+    "gradients online": [("--hidden", "100000"), ("--hidden", "1000"), ("--batch", LARGEST)],
     "gradients variance": [("--hidden", "10000"), ("--draws", LARGEST)],
     "gradients costs": [("--sizes", "3000"), ("--steps", LARGEST)],
     "gradients longterm": [("--hidden", "1000000"), ("--lengths", LARGEST), ("--seeds", LARGEST)],
@@ -57,7 +58,7 @@ def test_what_is_too_large_is_one_line(tmp_path, capsys, monkeypatch, case):
     command, options = CASES[case]
     experiment, *subcommand = command.split()
     (tmp_path / "text.txt").write_text("some text " * 1000)
-    text = ["--text", str(tmp_path / "text.txt")] if command == "charlm train" else []
+    text = ["--text", str(tmp_path / "text.txt")] if command in ("charlm train", "gradients online") else []
     main = importlib.import_module(f"experiments.{experiment}.__main__").main
     assert main([*subcommand, *text, *options, "--out", str(tmp_path / "run")]) == 2
     out, error = capsys.readouterr()

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from experiments import _glyphs
+from experiments._corpus import make_corpus, read_text
 from experiments.charlm import pictures
 from experiments.charlm.__main__ import main
-from experiments.charlm.corpus import make_corpus, read_text
 
 
 def link(target):

@@ -21,10 +21,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from experiments._corpus import encode, make_corpus, read_text, streams
 from experiments._run import UserError
 from experiments.charlm import pictures
 from experiments.charlm.__main__ import main
-from experiments.charlm.corpus import encode, make_corpus, read_text, streams
 from experiments.charlm.evaluate import figures, read
 from experiments.charlm.model import CELLS, CharModel
 from experiments.charlm.sampling import draw, sample
@@ -104,6 +104,7 @@ def test_bfloat16_learns_as_float32_does(text, trained, tmp_path):
     assert main(["sample", "--run", str(tmp_path / "run"), "--length", "5"]) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("embedding_dim", [0, 4])
 def test_the_gradient_of_bfloat16_is_near_that_of_float32(embedding_dim):
     (model, params), (low, _) = (
@@ -278,6 +279,7 @@ def test_eval_is_the_mean_over_every_character_read_once(trained, text, capsys):
     assert (trained / "heatmap.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_an_evaluation_is_not_replaced_unasked(trained, tmp_path, capsys):
     copy = pathlib.Path(shutil.copytree(trained, tmp_path / "copy"))
     for name in ("eval.json", "heatmap.png"):
@@ -468,7 +470,11 @@ LONG = ["--steps", 100_000, "--evaluate-every", 100_000, "--checkpoint-every", 1
 
 
 @pytest.mark.parametrize(
-    ("signum", "status", "word"), [(signal.SIGTERM, 143, "terminated"), (signal.SIGINT, 130, "interrupted")]
+    ("signum", "status", "word"),
+    [
+        (signal.SIGTERM, 143, "terminated"),
+        pytest.param(signal.SIGINT, 130, "interrupted", marks=pytest.mark.slow),
+    ],
 )
 def test_a_signal_ends_with_a_checkpoint(train_apart, tmp_path, signum, status, word):
     process = train_apart(tmp_path, *LONG, stdout=subprocess.PIPE)
@@ -482,6 +488,7 @@ def test_a_signal_ends_with_a_checkpoint(train_apart, tmp_path, signum, status, 
     assert json.loads((tmp_path / "summary.json").read_text())["ended"] == word
 
 
+@pytest.mark.slow
 def test_where_ctrl_c_is_ignored_the_run_says_how_to_stop_it(text, tmp_path):
     """As a job that a script starts with `&`."""
     ignoring = ["env", "--ignore-signal=INT", *command(text, tmp_path, *LONG)]

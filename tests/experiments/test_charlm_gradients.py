@@ -4,8 +4,8 @@ import jax
 import numpy as np
 import pytest
 
+from experiments._corpus import make_corpus, streams
 from experiments.charlm.__main__ import main
-from experiments.charlm.corpus import make_corpus, streams
 from experiments.charlm.gradient import KINDS, canonical
 from experiments.charlm.train import Config
 from jaxrnn import training

@@ -110,6 +110,7 @@ def test_the_loss_is_the_mean_cross_entropy_of_the_last_state():
     assert carry is None
 
 
+@pytest.mark.slow
 def test_a_run_leaves_its_files(tmp_path, capsys):
     options = ["--hidden", "4", "--epochs", "2", "--out", str(tmp_path)]
     assert main([*options, "--cell", "rnn"]) == 0

@@ -54,6 +54,7 @@ def test_sums_of_terms_are_jax_grad():
             np.testing.assert_allclose(ours, theirs, rtol=1e-10, atol=1e-14)
 
 
+@pytest.mark.slow
 def test_derive_prints_every_term_and_leaves_its_files(tmp_path, capsys):
     assert main(["derive", "--out", str(tmp_path)]) == 0
     assert {file.name for file in tmp_path.iterdir()} == {"derive.png", "derive.json"}
@@ -169,7 +170,9 @@ def interrupted(*args):
     [
         (explode.powers, "norms", 0, 0, {}),
         (explode.networks, "curve", 2, 0, {}),
-        (explode.recall, "accuracies", 2, 12, {"rnn": {"label": "rnn", "accuracies": {}}}),
+        pytest.param(
+            *(explode.recall, "accuracies", 2, 12, {"rnn": {"label": "rnn", "accuracies": {}}}), marks=pytest.mark.slow
+        ),
     ],
     ids=["powers", "networks", "recall"],
 )

@@ -26,6 +26,7 @@ def files(folder):
     return {str(file.relative_to(folder)) for file in folder.iterdir()}
 
 
+@pytest.mark.slow
 def test_a_run_prints_each_epoch_and_leaves_its_files(tmp_path, capsys):
     assert main(["--out", str(tmp_path)]) == 0
     assert files(tmp_path) == {"hello.png", "summary.json", *FORMS}

@@ -131,6 +131,7 @@ def test_ctrl_c_keeps_the_runs_that_were_told(tmp_path, start):
     assert (tmp_path / "longterm.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_balance_leaves_its_files(tmp_path, capsys):
     out = ["--out", str(tmp_path)]
     assert main(["balance", "--truncations", "1", "--steps", "300", "--keys", "2", *out]) == 0

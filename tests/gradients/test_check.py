@@ -187,6 +187,7 @@ def _mean_step(params, state, x):
     return {**new, "fast": new["fast"] * (1 + 0.1 * x.mean())}
 
 
+@pytest.mark.slow
 def test_a_cell_that_looks_over_the_batch():
     """Right for one example, so a bare step is; not right as a cell."""
     cell = nested._replace(step=_mean_step)

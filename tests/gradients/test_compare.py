@@ -106,6 +106,7 @@ def test_a_stochastic_algorithm_is_all_its_draws_together():
     assert agreement.variance <= 1e-24  # the read-out, which uoro has exactly
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_bias_shows_and_chance_is_not_taken_for_it():
     """Of noise of known variance: 4,000 draws, so standard errors are known to 1/√4000 and better."""
@@ -140,6 +141,7 @@ SMALL_ARGS = (
 )
 
 
+@pytest.mark.slow
 def test_keys_are_independent_of_the_other_algorithms_and_may_be_bound():
     noise, bound = of(1.0, scatter=1e-26), of(1.0, scatter=1e-26, key=KEY)
     run = functools.partial(gradients.compare, SMALL, *SMALL_ARGS, key=KEY, repeats=3)
@@ -176,6 +178,7 @@ def test_tensors_without_gradient_and_tiny_gradients():
     assert "nan" not in str(report)
 
 
+@pytest.mark.slow
 def test_it_prints_draws_and_becomes_a_dict():
     problem, args = make_problem("rnn", jnp.float32)
     algorithms = {"short": of(0.8), "noise": of(1.0, scatter=0.1)}

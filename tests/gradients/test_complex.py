@@ -92,6 +92,7 @@ def test_the_mean_of_uoro():
     assert_unbiased(draw, reference(problem, *args)[1]["B"])
 
 
+@pytest.mark.slow
 def test_reports():
     problem, args = make("mixed")
     report = gradients.compare(problem, *args, {"rtrl": gradients.rtrl})
@@ -113,6 +114,7 @@ def test_the_gradient_at_the_last_state_is_the_losss():
     np.testing.assert_allclose(gradients.state_gradients(problem, params, state, xs, ys)[-1], expected, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_check_gradient():
     problem, (params, state, xs, _) = make("lru")
     params = {name: params[name] for name in ("nu", "theta", "B")}

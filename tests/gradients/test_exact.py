@@ -34,6 +34,7 @@ def test_rtrl_is_bptt(name):
     assert_close(gradients.rtrl(problem, *args), reference(problem, *args), 1e-12)
 
 
+@pytest.mark.slow
 def test_one_step():
     problem, (params, state, xs, ys) = make_problem("gru")
     args = params, state, xs[:1], jax.tree.map(lambda a: a[:1], ys)

@@ -52,7 +52,7 @@ def loop(problem, params, state, xs, ys):
     return value, grads, final
 
 
-@pytest.mark.parametrize("name", slow_but(("lstm", "bare"), ["rnn", "lstm", "bare", "nested"]))
+@pytest.mark.parametrize("name", ["rnn", "lstm", "bare", "nested"])
 @pytest.mark.parametrize("algorithm", EXACT)
 def test_it_is_that_of_a_loop(algorithm, name):
     problem, args = learnt(name)

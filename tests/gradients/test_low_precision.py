@@ -12,7 +12,7 @@ from jaxrnn import gradients
 from jaxrnn.gradients._algorithms.artbp import with_cuts
 
 from ..cell_table import random_like
-from ..marks import slow_but
+from ..marks import in_turn
 from ..test_low_precision import DTYPES, LONG, assert_added_up, shares
 from .problems import FEATURES, OUTPUTS, differ, make_problem
 from .test_unbiased import z_scores
@@ -57,9 +57,12 @@ def of_problem(name, dtype):
     return problem, (params, state, xs, ys), shares(total, params, LONG)
 
 
-@pytest.mark.parametrize("dtype", slow_but(("bfloat16",), DTYPES))
-@pytest.mark.parametrize("algorithm", slow_but(("full", "sqrt", "revolve", "artbp", "tbptt"), BACKWARD))
-@pytest.mark.parametrize("name", slow_but(("nested",), PROBLEMS))
+QUICK = ("full", "sqrt", "revolve", "artbp", "tbptt")
+
+
+@pytest.mark.parametrize(
+    ("name", "algorithm", "dtype"), in_turn([("nested", name) for name in QUICK], PROBLEMS, BACKWARD, DTYPES)
+)
 def test_gradients_are_the_sums_of_what_the_steps_add(name, algorithm, dtype):
     problem, args, each = of_problem(name, dtype)
     assert_added_up(BACKWARD[algorithm](problem, *args)[1], each, dtype)
@@ -75,9 +78,9 @@ OTHERS = {
 }
 
 
-@pytest.mark.parametrize("dtype", slow_but(("bfloat16",), DTYPES))
-@pytest.mark.parametrize("algorithm", OTHERS)
-@pytest.mark.parametrize("name", slow_but(("nested",), PROBLEMS[1:]))  # the noise of the first is of its dtype
+@pytest.mark.parametrize(  # the noise of the first problem is of its dtype
+    ("name", "algorithm", "dtype"), in_turn([("nested", name) for name in OTHERS], PROBLEMS[1:], OTHERS, DTYPES)
+)
 def test_estimates_are_those_of_float64(name, algorithm, dtype):
     problem, args = drifting(name, dtype)
     run, units = OTHERS[algorithm]

@@ -12,13 +12,15 @@ from ._peer import Program as Program
 
 Made = TypeVar("Made")
 
-OURS = "jaxrnn"
+OURS, OURS_IN_XLA = "jaxrnn", "jaxrnn-xla"
 JAX_PEERS = ("linen", "nnx", "haiku", "equinox", "scan")
-CPU_PEERS = ("torch", *JAX_PEERS)
-GPU_PEERS = (*CPU_PEERS, "cudnn", "flashrnn")
+CPU_PEERS = ("torch", *JAX_PEERS, OURS_IN_XLA)
+GPU_PEERS = ("torch", *JAX_PEERS, "cudnn", "flashrnn")
+ALL_PEERS = (*CPU_PEERS, "cudnn", "flashrnn")
 
 _MODULES = {
     OURS: "jaxrnn_layers",
+    OURS_IN_XLA: "jaxrnn_scans",
     "torch": "torch_layers",
     "linen": "linen_layers",
     "nnx": "nnx_layers",

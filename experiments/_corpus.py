@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
-from .._run import UserError, check_file
+from ._run import UserError, check_file
 
 PARTS = ("train", "validation", "test")
 
