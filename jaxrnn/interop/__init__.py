@@ -10,6 +10,7 @@ parameters under the same names. Packages are imported where they are used, and 
     from_equinox, to_equinox    Equinox: modules
     from_keras, to_keras        Keras: layers and models, and their weights
     split, join                 networks as cells, and cells as networks
+    export_apply, export_step   programs that run without jaxrnn, any batch, any length; plain: their arguments
     save, load                  safetensors files that say what they are, and notice each byte that has changed
     FormatError                 what cannot be read, or cannot be held
 
@@ -22,6 +23,9 @@ parameters under the same names. Packages are imported where they are used, and 
 """
 
 from ._arrays import FormatError as FormatError
+from ._deployment import export_apply as export_apply
+from ._deployment import export_step as export_step
+from ._deployment import plain as plain
 from ._equinox import from_equinox as from_equinox
 from ._equinox import to_equinox as to_equinox
 from ._haiku import from_haiku as from_haiku
@@ -43,6 +47,8 @@ from ._torch import to_torch as to_torch
 __all__ = [
     "FormatError",
     "Spec",
+    "export_apply",
+    "export_step",
     "from_equinox",
     "from_haiku",
     "from_keras",
@@ -51,6 +57,7 @@ __all__ = [
     "from_torch",
     "join",
     "load",
+    "plain",
     "save",
     "split",
     "to_equinox",
