@@ -85,7 +85,8 @@ def check_arrays(name: str, tree: Any) -> None:
 def check_shapes(name: str, tree: Any) -> None:
     """Every leaf of the tree is an array, or the shape of one."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        if not (hasattr(leaf, "shape") and hasattr(leaf, "dtype")):
+        is_shape = isinstance(leaf, jax.ShapeDtypeStruct)
+        if not is_shape and not (hasattr(leaf, "shape") and _is_valid(leaf)):
             raise TypeError(f"{name}{jax.tree_util.keystr(path)} must be an array or its shape, got {describe(leaf)}")
 
 

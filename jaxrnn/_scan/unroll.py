@@ -118,8 +118,9 @@ def check_lengths(lengths: Any, steps: int, batch_shape: tuple[int, ...]) -> Arr
         raise ValueError(f"lengths has shape {values.shape}, expected {batch_shape}, the batch axes of the input")
     if not isinstance(values, np.ndarray) or not are_known(steps):
         values = jnp.asarray(values)
-        inside = jnp.all((values >= 0) & (values <= steps))
-        checkify.debug_check(inside, f"lengths must lie in [0, {steps}], the number of time steps")
+        if are_known(steps):  # `jax.export` has no way to serialise a check
+            inside = jnp.all((values >= 0) & (values <= steps))
+            checkify.debug_check(inside, f"lengths must lie in [0, {steps}], the number of time steps")
         wide = values if jnp.iinfo(values.dtype).bits >= 32 else values.astype(jnp.int32)
         return jnp.clip(wide, 0, steps).astype(jnp.int32)
     outside = values[(values < 0) | (values > steps)]

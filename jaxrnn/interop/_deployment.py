@@ -12,7 +12,7 @@ from jax import Array
 from jax.export import Exported, SymbolicScope, export, symbolic_shape
 
 from .._core.cell import Cell, check_cell
-from .._core.checks import check_bool, check_params, check_shapes, shown
+from .._core.checks import check_bool, check_params, check_shapes, describe, shown
 from .._layers.networks import param_shapes
 from .._scan.steps import checked_step
 from ._models import Network
@@ -109,6 +109,8 @@ def export_step(layer: Cell | Network, params: Any, x: Any, *, platforms: Sequen
     (2, 8)
     """
     params, x, (batch,) = _likes("params", params), _likes("x", x), _symbols("b")
+    if not isinstance(x, jax.ShapeDtypeStruct):
+        raise TypeError(f"x must be one array or its shape, got {describe(x)}")
     x = _like(x.dtype, batch, *x.shape)
     step, state = (_network_step if isinstance(layer, Network) else _cell_step)(layer, params, x)
     return _export(step, platforms)(plain(params), plain(state), x)
@@ -142,7 +144,9 @@ def _cell_step(cell: Any, params: Any, x: Any) -> tuple[Callable[..., Any], Any]
 def _as(like: Any, tree: Any) -> Any:
     """The leaves of a plain tree in another that `plain` makes the same of."""
     if hasattr(like, "_fields"):
-        return type(like)(*(_as(a, tree[name]) if (a := getattr(like, name)) is not None else None for name in like._fields))
+        return type(like)(
+            *(_as(a, tree[name]) if (a := getattr(like, name)) is not None else None for name in like._fields)
+        )
     if isinstance(like, dict):
         return {name: _as(a, tree[name]) for name, a in like.items()}
     return type(like)(_as(a, b) for a, b in zip(like, tree, strict=True)) if isinstance(like, tuple | list) else tree
@@ -160,7 +164,7 @@ def _state_of(net: Any, params: dict[str, Any], batch: Any) -> Any:
 
 
 def _symbols(names: str) -> tuple[Any, ...]:
-    return symbolic_shape(names, scope=SymbolicScope())
+    return tuple(symbolic_shape(names, scope=SymbolicScope()))
 
 
 def _like(dtype: Any, *shape: Any) -> jax.ShapeDtypeStruct:
@@ -176,6 +180,6 @@ def _likes(name: str, tree: Any) -> Any:
 def _export(function: Callable[..., Any], platforms: Sequence[str]) -> Callable[..., Exported]:
     if isinstance(platforms, str) or not isinstance(platforms, Sequence):
         raise TypeError(f"platforms must be a list of {', '.join(PLATFORMS)}, got {shown(platforms)}")
-    if not platforms or not set(platforms) <= set(PLATFORMS):
+    if not platforms or not all(platform in PLATFORMS for platform in platforms):
         raise ValueError(f"platforms must be some of {', '.join(PLATFORMS)}, got {shown(platforms)}")
     return export(jax.jit(function), platforms=tuple(platforms))

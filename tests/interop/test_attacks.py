@@ -1,5 +1,7 @@
 """Every argument of the functions of jaxrnn.interop against everything that is no good for it: see attacks.py."""
 
+import os
+
 import jax
 import numpy as np
 import pytest
@@ -31,7 +33,7 @@ DOORS = {
     ),
     "to_torch": Door(interop.to_torch, {"spec": Argument(NET), "params": Argument(PARAMS)}),
     "save": Door(
-        lambda path, spec, params: interop.save(path, spec, params),
+        lambda path, spec, params: (interop.save(path, spec, params), os.unlink(path)),  # or load would find it
         {"path": Argument("unused", "str"), "spec": Argument(NET), "params": Argument(PARAMS)},
         raises=OSError,
     ),
@@ -57,6 +59,19 @@ DOORS = {
         for f in (interop.split, interop.to_linen, interop.to_keras)
     },
     "load": Door(interop.load, {"path": Argument("model")}, raises=OSError),
+    "export_apply": Door(
+        lambda net, params, lengths, platforms: interop.export_apply(net, params, lengths=lengths, platforms=platforms),
+        {
+            "net": Argument(NET),
+            "params": Argument(PARAMS),
+            "lengths": Argument(False, "bool"),
+            "platforms": Argument(("cpu",)),
+        },
+    ),
+    "export_step": Door(
+        lambda layer, params, x: interop.export_step(layer, params, x, platforms=("cpu",)),
+        {"layer": Argument(jr.gru), "params": Argument(CELL), "x": Argument(np.zeros(3, np.float32))},
+    ),
 }
 
 
