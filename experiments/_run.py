@@ -21,6 +21,7 @@ from typing import Any, NoReturn
 import jax
 from jax.experimental import multihost_utils
 
+from jaxrnn._core.files import replacing as replacing
 from jaxrnn.training import CheckpointError, NonFiniteLossError, RunFolder, RunFolderError
 
 STATUS = {"interrupted": 128 + signal.SIGINT, "terminated": 128 + signal.SIGTERM}  # as a shell expects, by how it ended
@@ -338,17 +339,6 @@ def _remove(paths: list[pathlib.Path]) -> None:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         except OSError as error:
             raise UserError(f"cannot remove {path}: {error.strerror}") from error
-
-
-@contextlib.contextmanager
-def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A path beside `path` to write to, moved there once all is written: never half a file."""
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    try:
-        yield unfinished
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:

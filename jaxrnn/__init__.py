@@ -7,6 +7,7 @@ All of it is made for `jax.jit`, `jax.grad`, `jax.vmap` and the rest of JAX's tr
     rnn, rnn_relu       cells: Elman's network, with tanh or relu
     lstm                cell: long short-term memory, with or without projection
     gru                 cell: gated recurrent unit, reset after the product
+    gru_reset_before    the same, reset before the product
     stack               cells on top of each other, as one cell
     affine_cell         a cell of your own from its gates
     Cell                a cell of your own from its functions: init, initial_state, step, output
@@ -23,6 +24,7 @@ All of it is made for `jax.jit`, `jax.grad`, `jax.vmap` and the rest of JAX's tr
     Linear              torch.nn.Linear
     Embedding           torch.nn.Embedding
     jaxrnn.gradients    gradients by truncated BPTT, RTRL, SnAp, UORO and more; compare, flow, check_gradient
+    jaxrnn.interop      trained weights from elsewhere and to there, files
     jaxrnn.linen        the networks and cells as flax.linen modules
     jaxrnn.native       compiled kernels on a CPU: whether they run, and how to keep them out
     jaxrnn.nnx          the same as flax.nnx modules
@@ -39,6 +41,7 @@ from . import native as native
 from ._cells.affine import AffineParams as AffineParams
 from ._cells.affine import affine_cell as affine_cell
 from ._cells.gru import gru as gru
+from ._cells.gru_reset_before import gru_reset_before as gru_reset_before
 from ._cells.lstm import LSTMParams as LSTMParams
 from ._cells.lstm import LSTMState as LSTMState
 from ._cells.lstm import lstm as lstm
@@ -71,6 +74,7 @@ __all__ = [
     "cast",
     "generate",
     "gru",
+    "gru_reset_before",
     "lstm",
     "native",
     "rnn",

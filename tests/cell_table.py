@@ -46,6 +46,7 @@ CELLS = {
     "rnn": (jr.rnn, 4, {}),
     "rnn_relu": (jr.rnn_relu, 4, {}),
     "gru": (jr.gru, 4, {}),
+    "gru_reset_before": (jr.gru_reset_before, 4, {}),
     "lstm": (jr.lstm, 4, {}),
     "lstm_proj": (jr.lstm, 4, {"proj_size": 2}),
     "no_bias": (jr.gru, 4, {"bias": False}),

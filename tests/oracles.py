@@ -26,6 +26,11 @@ def numpy_step(kind: str, p: dict[str, np.ndarray], x: np.ndarray, h: np.ndarray
         return np.tanh(from_x + from_h), None
     if kind == "rnn_relu":
         return _relu(from_x + from_h), None
+    if kind == "gru_reset_before":
+        (xr, xz, xn), (hr, hz, _) = np.split(from_x, 3), np.split(from_h, 3)
+        r, z = _sigmoid(xr + hr), _sigmoid(xz + hz)
+        n = np.tanh(xn + np.split(p["weight_hh"], 3)[2] @ (r * h) + np.split(p.get("bias_hh", 0 * from_h), 3)[2])
+        return (1 - z) * n + z * h, None
     if kind == "gru":
         xr, xz, xn = np.split(from_x, 3)
         hr, hz, hn = np.split(from_h, 3)

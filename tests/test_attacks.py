@@ -22,6 +22,7 @@ def drawn(init, *arguments):
 CELLS = {
     "rnn": (jr.rnn, drawn(jr.rnn.init, 3, 4)),
     "lstm": (jr.lstm, drawn(jr.lstm.init, 3, 4)),
+    "gru_reset_before": (jr.gru_reset_before, drawn(jr.gru_reset_before.init, 3, 4)),
     "stack": (STACK, drawn(STACK.init, 3, (4, 5))),
 }
 
@@ -64,7 +65,7 @@ def of_cell(cell, params):
             cell.step,
             {"params": Argument(params, called=PARAMS), "state": Argument(state), "x": Argument(X[0], "nan")},
         ),
-        "output": Door(cell.output, {"state": Argument(state, EVERYTHING if cell is jr.rnn else "")}),
+        "output": Door(cell.output, {"state": Argument(state, EVERYTHING if cell in (jr.rnn, jr.gru_reset_before) else "")}),
     }
 
 

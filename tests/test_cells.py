@@ -92,7 +92,7 @@ def test_step_is_the_composition_of_its_parts(name):
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [("rnn", "rnn_tanh"), ("rnn_relu", "rnn_relu"), ("gru", "gru"), ("lstm", "lstm"), ("lstm_proj", "lstm_proj")],
+    [("rnn", "rnn_tanh"), *((name, name) for name in ("rnn_relu", "gru", "gru_reset_before", "lstm", "lstm_proj"))],
 )
 @pytest.mark.usefixtures("x64")
 def test_equations(name, kind):

@@ -238,12 +238,7 @@ class _Methods(Methods):
     def step(self, params: Any, state: State, x: Array) -> State:
         """The next state: x (*batch, I), and a state with the same batch axes."""
         self._check(params)
-        check_array("x", x)
-        input_size = params.weight_ih.shape[1]
-        if x.ndim == 0 or x.shape[-1] != input_size:
-            raise ValueError(f"x has shape {x.shape}, expected (*batch, {input_size}): input_size is {input_size}")
-        check_dtype("x", x, dtype_of(params.weight_ih), "as weight_ih")
-        check_tree_like("state", state, self.state(params, x.shape[:-1]), f"for x of shape {x.shape}")
+        check_step(params, state, x, self.state)
         z = self.affine.project(params, x)
         r = affine(self.output(state), params.weight_hh, params.bias_hh)
         return self.affine.gates(params, *self.affine.merge(z, r), state)
@@ -269,6 +264,16 @@ class _Methods(Methods):
             check_affine_params(params, self.blocks)
         else:
             self.check(params)
+
+
+def check_step(params: Any, state: Any, x: Any, state_of: Callable[[Any, tuple[int, ...]], Any]) -> None:
+    """x (*batch, I) fits the parameters, and the state both."""
+    check_array("x", x)
+    input_size = params.weight_ih.shape[1]
+    if x.ndim == 0 or x.shape[-1] != input_size:
+        raise ValueError(f"x has shape {x.shape}, expected (*batch, {input_size}): input_size is {input_size}")
+    check_dtype("x", x, dtype_of(params.weight_ih), "as weight_ih")
+    check_tree_like("state", state, state_of(params, x.shape[:-1]), f"for x of shape {x.shape}")
 
 
 def _cell(methods: _Methods, init: Callable[..., Any] | None) -> Cell:

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.export import is_symbolic_dim
 
 _SHOWN = 80  # letters of a value in a message
 
@@ -84,7 +85,8 @@ def check_arrays(name: str, tree: Any) -> None:
 def check_shapes(name: str, tree: Any) -> None:
     """Every leaf of the tree is an array, or the shape of one."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        if not (hasattr(leaf, "shape") and hasattr(leaf, "dtype")):
+        is_shape = isinstance(leaf, jax.ShapeDtypeStruct)
+        if not is_shape and not (hasattr(leaf, "shape") and _is_valid(leaf)):
             raise TypeError(f"{name}{jax.tree_util.keystr(path)} must be an array or its shape, got {describe(leaf)}")
 
 
@@ -193,11 +195,12 @@ def _describe_leaf(leaf: Any) -> str:
 
 
 def check_shape(name: str, value: Any) -> None:
-    """A tuple or list of sizes."""
+    """A tuple or list of sizes, symbols of `jax.export` among them."""
     if not isinstance(value, tuple | list):
         raise TypeError(f"{name} must be a tuple of ints, got {shown(value)}")
     for size in value:
-        check_int(f"a size in {name}", size, minimum=0)
+        if not is_symbolic_dim(size):
+            check_int(f"a size in {name}", size, minimum=0)
 
 
 def check_dict(params: Any) -> None:

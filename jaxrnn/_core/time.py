@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jax.export import is_symbolic_dim
 
 from .cell import State
 from .compat import varying_axes
@@ -29,6 +30,11 @@ def nearest_divisor(steps: int, length: int) -> int:
     """The divisor of `steps` nearest to `length` if one is between half and twice of it, else `length`."""
     divisors = [n for n in range(1 + length // 2, 2 * length) if steps % n == 0]
     return min(divisors, key=lambda n: abs(n - length), default=length)
+
+
+def are_known(*sizes: Any) -> bool:
+    """Whether all are numbers; in a program that is exported for any size there are symbols."""
+    return not any(map(is_symbolic_dim, sizes))
 
 
 def square_root(steps: int) -> int:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from .._core.checks import dtype_of
 from .._core.compat import is_spread
 from .._core.numerics import has_few_bits
-from .._core.time import nearest_divisor
+from .._core.time import are_known, nearest_divisor
 from .native import library
 
 __all__ = ["AffineChunks", "Sizes", "affine", "both_directions_at_once", "native", "platform", "stores_wide"]
@@ -57,7 +57,7 @@ def affine(
     """The chunks of time in which a cell with an affine structure is run; None steps it.
 
     Args:
-      steps, batch: T, and how many sequences.
+      steps, batch: T, and how many sequences; if one is a symbol, the whole sequence is one chunk.
       pre_activations: shape (G*H,) and dtype of z at one time.
       arrays: parameters, state and inputs; the fast scan's derivative is of floating-point numbers.
       is_closed: whether the step sees no value that an outer transformation traces: a custom derivative cannot.
@@ -67,6 +67,8 @@ def affine(
         return None
     row = pre_activations.shape[-1] * pre_activations.dtype.itemsize
     size = steps * batch * row
+    if not are_known(steps, batch):
+        return AffineChunks(derivative=steps, forward=steps)
     if size <= _TINY:
         return AffineChunks(derivative=steps, forward=1)
     rows = max(_ROWS, (_CACHE if platform == "cpu" else _MEMORY) // row)
@@ -97,7 +99,7 @@ def native(sizes: Sizes, dtype: Any, arrays: Any, *, platform: str) -> Literal["
     """
     if platform != "cpu" or dtype not in (jnp.float32, jnp.float64) or not library.is_ready():
         return None
-    if not all(isinstance(size, int) and size > 0 for size in sizes) or is_spread(jax.tree.leaves(arrays), platform):
+    if not are_known(*sizes) or 0 in sizes or is_spread(jax.tree.leaves(arrays), platform):
         return None
     weights, steps = sizes.rows * (sizes.inputs + sizes.outputs), sizes.steps * sizes.batch
     least = min(_ENOUGH, weights // _REPACKED) * (_GATES if sizes.rows == sizes.outputs else 1)
@@ -111,7 +113,7 @@ def both_directions_at_once(units: int, *, is_ragged: bool, platform: str) -> bo
 
     `units` are those of h, of all sequences.
     """
-    return not is_ragged and units <= _UNITS and platform == "cpu"
+    return not is_ragged and platform == "cpu" and are_known(units) and units <= _UNITS
 
 
 def stores_wide(arrays: Any, *, platform: str) -> bool:

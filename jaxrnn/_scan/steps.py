@@ -10,7 +10,7 @@ from jax import Array
 from .._core.cell import Cell, Params, Run, State, Step, adds_up_in_float32
 from .._core.checks import check_arrays, check_tree_like, describe
 from .._core.numerics import has_few_bits
-from .._core.time import masked, square_root
+from .._core.time import are_known, masked, square_root
 from .loops import run_parts, scan
 
 
@@ -31,29 +31,29 @@ def _run(
     return_states: bool,
 ) -> tuple[State, Any]:
     emitted = state if return_states else output_like(cell, state, xs.shape[1 : xs.ndim - cell.input_ndim])
-    ran = _way_of(cell)(params, state, xs, active, reverse=reverse, return_states=return_states)
+    ran = _way_of(cell, params, xs.shape[0])(params, state, xs, active, reverse=reverse, return_states=return_states)
     over_time = jax.tree.map(lambda a: jax.ShapeDtypeStruct((xs.shape[0], *a.shape), a.dtype), emitted)
     check_tree_like("what cell.run returns", ran, (state, over_time), "the final state, and what the steps give")
     return ran
 
 
-def _way_of(cell: Cell) -> Run:
-    if cell.run is None:
-        return functools.partial(run_steps, cell.step, cell.output)
-    return cell.run if adds_up_in_float32(cell.run) else functools.partial(_run_in_parts, cell.run)
+def _way_of(cell: Cell, params: Params, steps: int) -> Run:
+    if cell.run is not None and (adds_up_in_float32(cell.run) or not has_few_bits(params)):
+        return cell.run
+    if cell.run is not None and are_known(steps):
+        return functools.partial(_run_in_parts, cell.run)
+    return functools.partial(run_steps, cell.step, cell.output)
 
 
 def _run_in_parts(
     run: Run, params: Params, state: State, xs: Array, active: Array | None, *, reverse: bool, return_states: bool
 ) -> tuple[State, Any]:
     """A run that may add up gradients in few bits: over √T steps by itself, over these parts in float32."""
-    if not has_few_bits(params):
-        return run(params, state, xs, active, reverse=reverse, return_states=return_states)
 
     def part(params: Params, state: State, inputs: tuple[Array, Array | None]) -> tuple[State, Any]:
         return run(params, state, *inputs, reverse=reverse, return_states=return_states)
 
-    return run_parts(part, params, state, (xs, active), square_root(len(xs)), reverse=reverse)
+    return run_parts(part, params, state, (xs, active), square_root(xs.shape[0]), reverse=reverse)
 
 
 def output_like(cell: Cell, state: State, batch_shape: tuple[int, ...]) -> Any:

@@ -13,7 +13,7 @@ from jax.typing import ArrayLike
 from .._core.cell import Cell, Params, State, check_cell
 from .._core.checks import check_array, check_arrays, check_bool, check_int, check_tree_like, describe, shown
 from .._core.compat import is_concrete
-from .._core.time import is_active, masked, square_root, vary_with
+from .._core.time import are_known, is_active, masked, square_root, vary_with
 from .loops import run_segments
 from .steps import run_of
 
@@ -116,10 +116,13 @@ def check_lengths(lengths: Any, steps: int, batch_shape: tuple[int, ...]) -> Arr
         raise TypeError(f"lengths must be integers, got dtype {values.dtype}")
     if values.shape != batch_shape:
         raise ValueError(f"lengths has shape {values.shape}, expected {batch_shape}, the batch axes of the input")
-    if not isinstance(values, np.ndarray):
-        inside = jnp.all((values >= 0) & (values <= steps))
-        checkify.debug_check(inside, f"lengths must lie in [0, {steps}], the number of time steps")
-        return jnp.clip(values, 0, min(steps, jnp.iinfo(values.dtype).max)).astype(jnp.int32)
+    if not isinstance(values, np.ndarray) or not are_known(steps):
+        values = jnp.asarray(values)
+        if are_known(steps):  # `jax.export` has no way to serialise a check
+            inside = jnp.all((values >= 0) & (values <= steps))
+            checkify.debug_check(inside, f"lengths must lie in [0, {steps}], the number of time steps")
+        wide = values if jnp.iinfo(values.dtype).bits >= 32 else values.astype(jnp.int32)
+        return jnp.clip(wide, 0, steps).astype(jnp.int32)
     outside = values[(values < 0) | (values > steps)]
     if outside.size:
         raise ValueError(f"lengths must lie in [0, {steps}], the number of time steps, got {outside[0]}")
@@ -164,5 +167,7 @@ def _unroll(
     with jax.named_scope("jaxrnn.unroll"):
         if checkpoint is None:
             return run_part(params, state, (xs, active))
+        if not are_known(xs.shape[0]):
+            raise ValueError(f"checkpoint must be None where T is a symbol, {xs.shape[0]}, got {shown(checkpoint)}")
         length = square_root(xs.shape[0]) if isinstance(checkpoint, str) else int(checkpoint)
         return run_segments(run_part, params, state, (xs, active), length, reverse=reverse)

@@ -1,0 +1,77 @@
+"""Whether two models compute the same, on random input."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .._cells.lstm import LSTMState, lstm
+from .._core.cell import Cell
+from .._core.numerics import cast
+from .._layers.embedding import Embedding
+from .._scan.unroll import unroll
+from ._models import Layer, Parts, Spec, Tensors, model_of, name_of, parts_of
+from ._networks import split_parts
+
+_STEPS, _BATCH = 8, 4
+
+
+class Difference(NamedTuple):
+    """Of the part of two models that differs most, as a fraction of its largest output."""
+
+    name: str
+    largest: float
+
+
+def difference(a: tuple[Spec, Any], b: tuple[Spec, Any]) -> Difference | str:
+    """The largest difference of the outputs and states of each part, or what in their structure is not the same.
+
+    Networks are compared cell by cell, from states that are not zero; a cell by itself is a network of one layer.
+    """
+    one, other = _parts(*a), _parts(*b)
+    if one.keys() != other.keys():
+        return f"the first has the parts {list(one)}, the second {list(other)}"
+    for name in one:
+        kinds = [_structure(*parts[name]) for parts in (one, other)]
+        if kinds[0] != kinds[1]:
+            return f"{name} is {kinds[0]} in the first, {kinds[1]} in the second"
+    return max((Difference(name, _largest(one[name], other[name])) for name in one), key=_order)
+
+
+def _order(found: Difference) -> float:
+    return np.inf if np.isnan(found.largest) else found.largest
+
+
+def _parts(spec: Spec, params: Any) -> Parts:
+    parts = split_parts(parts_of(spec, params))
+    return {name or ("l0" if isinstance(layer, Cell) else "spec"): (layer, a) for name, (layer, a) in parts.items()}
+
+
+def _structure(layer: Layer, tensors: Tensors) -> str:
+    """The kind and the sizes, without what changes neither, such as biases that are zero."""
+    shapes = ", ".join(f"{name} {a.shape}" for name, a in sorted(tensors.items()) if name.startswith("weight"))
+    return f"{name_of(layer)} with {shapes}"
+
+
+def _largest(one: tuple[Layer, Tensors], other: tuple[Layer, Tensors]) -> float:
+    outputs, others = (np.concatenate([np.ravel(a) for a in jax.tree.leaves(_outputs(*part))]) for part in (one, other))
+    return float(np.abs(outputs - others).max() / max(np.abs(outputs).max(), np.finfo(outputs.dtype).tiny))
+
+
+def _outputs(layer: Layer, tensors: Tensors) -> Any:
+    """On the same input for each layer of the same sizes, in float64 if `jax_enable_x64` is set."""
+    random, wide = np.random.default_rng(0), jnp.zeros(0, float).dtype
+    _, params = model_of({"": (layer, {name: jnp.asarray(a) for name, a in tensors.items()})})
+    params = cast(params, wide)
+
+    def draw(*shape: int) -> jax.Array:
+        return jnp.asarray(random.normal(size=shape), wide)
+
+    if isinstance(layer, Embedding):
+        return layer.apply(params, np.arange(layer.num_embeddings))
+    if not isinstance(layer, Cell):
+        return layer.apply(params, draw(_BATCH, layer.in_features))  # pyright: ignore[reportAttributeAccessIssue]
+    width, rows = params.weight_hh.shape[1], params.weight_hh.shape[0]
+    state = LSTMState(draw(_BATCH, width), draw(_BATCH, rows // 4)) if layer == lstm else draw(_BATCH, width)
+    return unroll(layer, params, draw(_STEPS, _BATCH, params.weight_ih.shape[1]), state)
