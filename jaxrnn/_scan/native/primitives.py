@@ -18,10 +18,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
-from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from ..._core.compat import check_finite, is_lowered_for_export, like_varying, varying_axes
+from ..._core.compat import Primitive, check_finite, is_lowered_for_export, like_varying, varying_axes
 from . import library
 
 __all__ = ["Operands", "Outputs", "Reference", "Spec", "run_sequence"]
