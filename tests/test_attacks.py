@@ -66,7 +66,9 @@ def of_cell(cell, params):
             cell.step,
             {"params": Argument(params, called=PARAMS), "state": Argument(state), "x": Argument(X[0], "nan")},
         ),
-        "output": Door(cell.output, {"state": Argument(state, EVERYTHING if cell in (jr.rnn, jr.gru_reset_before) else "")}),
+        "output": Door(
+            cell.output, {"state": Argument(state, EVERYTHING if cell in (jr.rnn, jr.gru_reset_before) else "")}
+        ),
     }
 
 

@@ -300,6 +300,18 @@ def test_several_nodes_by_name(tmp_path):
         interop.from_onnx(tmp_path / "model.onnx", "gru")
 
 
+@pytest.mark.filterwarnings("ignore")  # torch speaks of its other exporter, and of the batch that it fixes
+def test_what_torch_exports(tmp_path):
+    torch = pytest.importorskip("torch")
+    module, x = torch.nn.LSTM(FEATURES, HIDDEN, 2, bidirectional=True).eval(), torch.randn(STEPS, BATCH, FEATURES)
+    torch.onnx.export(module, (x,), tmp_path / "model.onnx", dynamo=False)
+    operators, params = interop.from_onnx(tmp_path / "model.onnx")
+    as_layers = lambda tree: {f"l{index}": part for index, part in enumerate(tree.values())}  # noqa: E731
+    net, weights = interop.to_layers(as_layers(operators), as_layers(params))
+    assert net == jr.LSTM(FEATURES, HIDDEN, 2, bidirectional=True)
+    jax.tree.map(np.testing.assert_array_equal, weights, interop.from_torch(module)[1])
+
+
 def test_cells_in_both_directions():
     node = drawn("GRU", direction="bidirectional", layout=1)
     spec, _ = interop.to_layers(*interop.from_onnx(node.model()))

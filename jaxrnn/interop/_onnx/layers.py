@@ -16,7 +16,8 @@ def to_layers(operator: Any, params: Any) -> tuple[Spec, Any]:
 
     Forward and bidirectional RNN (tanh, relu), LSTM, and GRU with linear_before_reset=1 become `jr.RNN`, `jr.LSTM` and
     `jr.GRU`, batch_first with layout=1. Others whose cells the library has become those, under the names l0 and
-    l0_reverse, as in `split`. Operators named l0, l1, ..., as `to_onnx` names layers, become one network.
+    l0_reverse, as in `split`. Operators named l0, l1, ..., as `to_onnx` names layers, become one network; others may be
+    given these names.
 
     Args:
       operator, params: as from `from_onnx`: an operator, or a dict of them by name.

@@ -98,7 +98,7 @@ class _Source:
         if constant is not None:
             return constant
         if name in self._makers:
-            what = f"computed by a node {self._makers[name].op_type}"
+            what = f"computed by a node {self._makers[name].op_type} and must be folded into one"
         else:
             is_input = any(value.name == name for value in self.graph.input)
             what = "an input of the graph, which `tensors` may give" if is_input else "nowhere in the model"
