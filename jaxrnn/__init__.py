@@ -6,6 +6,7 @@ All of it is made for `jax.jit`, `jax.grad`, `jax.vmap` and the rest of JAX's tr
 
     rnn, rnn_relu       cells: Elman's network, with tanh or relu
     lstm                cell: long short-term memory, with or without projection
+    lstm_peephole       the same with peepholes, whose gates see the cell
     gru                 cell: gated recurrent unit, reset after the product
     gru_reset_before    the same, reset before the product
     stack               cells on top of each other, as one cell
@@ -14,7 +15,8 @@ All of it is made for `jax.jit`, `jax.grad`, `jax.vmap` and the rest of JAX's tr
     Affine              what `affine_cell` tells others of a step: project, merge, gates
     AffineParams        parameters of rnn, rnn_relu, gru and of what affine_cell makes
     LSTMParams          parameters of lstm
-    LSTMState           state of lstm: h and c
+    LSTMPeepholeParams  parameters of lstm_peephole
+    LSTMState           state of lstm and lstm_peephole: h and c
     unroll              a cell over a sequence, or a ragged batch of them
     cast                the floating-point arrays of a pytree in another dtype, for mixed precision
     generate            a step on its own outputs
@@ -45,6 +47,8 @@ from ._cells.gru_reset_before import gru_reset_before as gru_reset_before
 from ._cells.lstm import LSTMParams as LSTMParams
 from ._cells.lstm import LSTMState as LSTMState
 from ._cells.lstm import lstm as lstm
+from ._cells.lstm_peephole import LSTMPeepholeParams as LSTMPeepholeParams
+from ._cells.lstm_peephole import lstm_peephole as lstm_peephole
 from ._cells.rnn import rnn as rnn
 from ._cells.rnn import rnn_relu as rnn_relu
 from ._cells.stack import stack as stack
@@ -68,6 +72,7 @@ __all__ = [
     "Cell",
     "Embedding",
     "LSTMParams",
+    "LSTMPeepholeParams",
     "LSTMState",
     "Linear",
     "affine_cell",
@@ -76,6 +81,7 @@ __all__ = [
     "gru",
     "gru_reset_before",
     "lstm",
+    "lstm_peephole",
     "native",
     "rnn",
     "rnn_relu",

@@ -25,6 +25,7 @@ _KINDS = {"Embedding": Embedding, "Linear": Linear}
 _EPILOG = """files that are read:
   .safetensors   of jaxrnn.interop.save, or of torch's names
   .msgpack       variables of flax.linen, by flax.serialization
+  .onnx          operators RNN, LSTM and GRU; --prefix picks a node
   all others     state_dicts of torch, as tensors alone: code in a file is not run"""
 
 
@@ -97,7 +98,8 @@ def _read_one_of_two(path: str, given: argparse.Namespace) -> Any:
     found, asked = format_of(path), _asked(given)
     if found == "torch":
         return read_file(path, given.prefix, asked)
-    return read_file(path, "", Asked(nonlinearity=asked.nonlinearity if found == "linen" else None))
+    prefix = given.prefix if found == "onnx" else ""
+    return read_file(path, prefix, Asked(nonlinearity=asked.nonlinearity if found == "linen" else None))
 
 
 def _asked(given: argparse.Namespace) -> Asked:

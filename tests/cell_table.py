@@ -49,6 +49,7 @@ CELLS = {
     "gru_reset_before": (jr.gru_reset_before, 4, {}),
     "lstm": (jr.lstm, 4, {}),
     "lstm_proj": (jr.lstm, 4, {"proj_size": 2}),
+    "lstm_peephole": (jr.lstm_peephole, 4, {}),
     "no_bias": (jr.gru, 4, {"bias": False}),
     "minimal": (minimal, 4, {}),
     "nested": (nested, 4, {}),

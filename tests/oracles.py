@@ -37,6 +37,10 @@ def numpy_step(kind: str, p: dict[str, np.ndarray], x: np.ndarray, h: np.ndarray
         r, z = _sigmoid(xr + hr), _sigmoid(xz + hz)
         return (1 - z) * np.tanh(xn + r * hn) + z * h, None
     i, f, g, o = np.split(from_x + from_h, 4)
+    if kind == "lstm_peephole":
+        w_ci, w_cf, w_co = np.split(p["weight_ch"], 3)
+        after = _sigmoid(f + w_cf * c) * c + _sigmoid(i + w_ci * c) * np.tanh(g)
+        return _sigmoid(o + w_co * after) * np.tanh(after), after
     c = _sigmoid(f) * c + _sigmoid(i) * np.tanh(g)
     h = _sigmoid(o) * np.tanh(c)
     return (p["weight_hr"] @ h if "weight_hr" in p else h), c

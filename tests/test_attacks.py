@@ -23,6 +23,7 @@ CELLS = {
     "rnn": (jr.rnn, drawn(jr.rnn.init, 3, 4)),
     "lstm": (jr.lstm, drawn(jr.lstm.init, 3, 4)),
     "gru_reset_before": (jr.gru_reset_before, drawn(jr.gru_reset_before.init, 3, 4)),
+    "lstm_peephole": (jr.lstm_peephole, drawn(jr.lstm_peephole.init, 3, 4)),
     "stack": (STACK, drawn(STACK.init, 3, (4, 5))),
 }
 

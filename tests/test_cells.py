@@ -79,7 +79,7 @@ def test_ensembles(name):
     chex.assert_trees_all_close(jax.vmap(step)(together), stacked, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["rnn", "rnn_relu", "gru", "lstm", "lstm_proj", "minimal"])
+@pytest.mark.parametrize("name", ["rnn", "rnn_relu", "gru", "lstm", "lstm_proj", "lstm_peephole", "minimal"])
 def test_step_is_the_composition_of_its_parts(name):
     cell, params = make(name)
     state, x = random_like(cell.initial_state(params, (2,))), jnp.ones((2, FEATURES))
@@ -92,7 +92,10 @@ def test_step_is_the_composition_of_its_parts(name):
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [("rnn", "rnn_tanh"), *((name, name) for name in ("rnn_relu", "gru", "gru_reset_before", "lstm", "lstm_proj"))],
+    [
+        ("rnn", "rnn_tanh"),
+        *((name, name) for name in ("rnn_relu", "gru", "gru_reset_before", "lstm", "lstm_proj", "lstm_peephole")),
+    ],
 )
 @pytest.mark.usefixtures("x64")
 def test_equations(name, kind):

@@ -15,7 +15,7 @@ from .cell_table import make, random_like, stepped
 from .marks import slow_but
 
 STEPS, BATCH, FEATURES = 5, 3, 3
-CELLS = ["rnn", "rnn_relu", "gru", "lstm", "lstm_proj", "no_bias", "minimal", "leaky", "nonlinear"]
+CELLS = ["rnn", "rnn_relu", "gru", "lstm", "lstm_proj", "lstm_peephole", "no_bias", "minimal", "leaky", "nonlinear"]
 
 
 class LeakyParams(NamedTuple):

@@ -25,7 +25,7 @@ from .._core.cell import named
 from .affine import AffineParams, kernel_cell
 
 
-def _merge(z: Array, r: Array) -> tuple[Array, ...]:
+def gru_merge(z: Array, r: Array) -> tuple[Array, ...]:
     """The pre-activations of both gates, and z and r of the new state, which r and z meet apart; each (*batch, H)."""
     z_reset, z_update, z_new = jnp.split(z, 3, axis=-1)
     r_reset, r_update, r_new = jnp.split(r, 3, axis=-1)
@@ -39,4 +39,4 @@ def _gates(params: AffineParams, reset: Array, update: Array, z_new: Array, r_ne
     return new + jax.nn.sigmoid(update) * (h - new)
 
 
-gru = named(kernel_cell("gru", _gates, 3, _merge), "jaxrnn.gru", __doc__)
+gru = named(kernel_cell("gru", _gates, 3, gru_merge), "jaxrnn.gru", __doc__)

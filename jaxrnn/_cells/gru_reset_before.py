@@ -18,6 +18,8 @@ h (*batch, H).
 (3, 20)
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -32,15 +34,21 @@ _BLOCKS = 3
 
 def _step(params: AffineParams, state: Array, x: Array) -> Array:
     """Next h (*batch, H) of h (*batch, H) and x (*batch, I)."""
+    return reset_before_step(jax.nn.sigmoid, jnp.tanh, params, state, x)
+
+
+def reset_before_step(
+    of_gates: Callable[[Array], Array], of_new: Callable[[Array], Array], params: AffineParams, state: Array, x: Array
+) -> Array:
+    """Next h (*batch, H) of h (*batch, H) and x (*batch, I), by these functions."""
     check_affine_params(params, _BLOCKS)
     check_step(params, state, x, hidden_state)
     size = state.shape[-1]
-    of_gates, of_new = slice(2 * size), slice(2 * size, None)
+    gates, new = slice(2 * size), slice(2 * size, None)
     z = affine(x, params.weight_ih, params.bias_ih)
-    gates = jax.nn.sigmoid(z[..., of_gates] + _hidden(params, of_gates, state))
-    reset, update = jnp.split(gates, 2, axis=-1)
-    new = jnp.tanh(z[..., of_new] + _hidden(params, of_new, reset * state))
-    return new + update * (state - new)
+    reset, update = jnp.split(of_gates(z[..., gates] + _hidden(params, gates, state)), 2, axis=-1)
+    candidate = of_new(z[..., new] + _hidden(params, new, reset * state))
+    return candidate + update * (state - candidate)
 
 
 def _hidden(params: AffineParams, rows: slice, h: Array) -> Array:

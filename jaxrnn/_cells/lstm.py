@@ -20,7 +20,7 @@ Parameters, gate order i, f, g, o: weight_ih (4H, I), weight_hh (4H, R), bias_ih
 ((3, 5), (3, 20))
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -96,13 +96,13 @@ def _check(params: LSTMParams) -> None:
         check_array_like("weight_hr", projection, (width, rows // _BLOCKS), dtype_of(params.weight_ih), reason)
 
 
-def _state(params: LSTMParams, batch_shape: tuple[int, ...]) -> LSTMState:
+def lstm_state(params: Any, batch_shape: tuple[int, ...]) -> LSTMState:
     """Shapes of h (*batch, R) and c (*batch, H)."""
     rows, width = params.weight_hh.shape
     return LSTMState(h=state_leaf(params, batch_shape, width), c=state_leaf(params, batch_shape, rows // _BLOCKS))
 
 
-def _output(state: LSTMState) -> Array:
+def lstm_output(state: LSTMState) -> Array:
     """h (*batch, R)."""
     if not isinstance(state, LSTMState):
         raise TypeError(f"state must be a jaxrnn.LSTMState, got {describe(state)}")
@@ -128,7 +128,9 @@ def _gates(params: LSTMParams, a: Array, state: LSTMState) -> LSTMState:
 
 
 lstm = named(
-    kernel_cell("lstm", _gates, _BLOCKS, sum_of_z_and_r, init=_init, state=_state, output=_output, check=_check),
+    kernel_cell(
+        "lstm", _gates, _BLOCKS, sum_of_z_and_r, init=_init, state=lstm_state, output=lstm_output, check=_check
+    ),
     "jaxrnn.lstm",
     __doc__,
 )

@@ -107,33 +107,33 @@ def check_checkpoint(checkpoint: Any) -> None:
         check_int("checkpoint", checkpoint)
 
 
-def check_lengths(lengths: Any, steps: int, batch_shape: tuple[int, ...]) -> Array:
+def check_lengths(lengths: Any, steps: int, batch_shape: tuple[int, ...], name: str = "lengths") -> Array:
     """The lengths as int32 of the batch's shape; looks at the values where they are known."""
-    values = _values(lengths) if is_concrete(lengths) else lengths
+    values = _values(name, lengths) if is_concrete(lengths) else lengths
     if values.size == 0 and isinstance(lengths, list | tuple):
         values = values.astype(int)  # an empty list has no dtype of its own
     if not jnp.issubdtype(values.dtype, jnp.integer):
-        raise TypeError(f"lengths must be integers, got dtype {values.dtype}")
+        raise TypeError(f"{name} must be integers, got dtype {values.dtype}")
     if values.shape != batch_shape:
-        raise ValueError(f"lengths has shape {values.shape}, expected {batch_shape}, the batch axes of the input")
+        raise ValueError(f"{name} has shape {values.shape}, expected {batch_shape}, the batch axes of the input")
     if not isinstance(values, np.ndarray) or not are_known(steps):
         values = jnp.asarray(values)
         if are_known(steps):  # `jax.export` has no way to serialise a check
             inside = jnp.all((values >= 0) & (values <= steps))
-            checkify.debug_check(inside, f"lengths must lie in [0, {steps}], the number of time steps")
+            checkify.debug_check(inside, f"{name} must lie in [0, {steps}], the number of time steps")
         wide = values if jnp.iinfo(values.dtype).bits >= 32 else values.astype(jnp.int32)
         return jnp.clip(wide, 0, steps).astype(jnp.int32)
     outside = values[(values < 0) | (values > steps)]
     if outside.size:
-        raise ValueError(f"lengths must lie in [0, {steps}], the number of time steps, got {outside[0]}")
+        raise ValueError(f"{name} must lie in [0, {steps}], the number of time steps, got {outside[0]}")
     return jnp.asarray(values, jnp.int32)
 
 
-def _values(lengths: Any) -> np.ndarray:
+def _values(name: str, lengths: Any) -> np.ndarray:
     try:
         return np.asarray(lengths)
     except (TypeError, ValueError):
-        raise TypeError(f"lengths must be integers, one for each sequence, got {describe(lengths)}") from None
+        raise TypeError(f"{name} must be integers, one for each sequence, got {describe(lengths)}") from None
 
 
 @functools.partial(jax.jit, static_argnames=("cell", "reverse", "checkpoint", "return_states"))

@@ -9,6 +9,8 @@ parameters under the same names. Packages are imported where they are used, and 
     from_haiku, to_haiku        Haiku: parameters
     from_equinox, to_equinox    Equinox: modules
     from_keras, to_keras        Keras: layers and models, and their weights
+    from_onnx, to_onnx          ONNX: models of the operators RNN, LSTM and GRU
+    OnnxOperator, to_layers     such an operator, whole, and as a layer of jaxrnn
     split, join                 networks as cells, and cells as networks
     export_apply, export_step   programs that run without jaxrnn, any batch, any length; plain: their arguments
     save, load                  safetensors files that say what they are, and notice each byte that has changed
@@ -39,6 +41,10 @@ from ._networks import join as join
 from ._networks import split as split
 from ._nnx import from_nnx as from_nnx
 from ._nnx import to_nnx as to_nnx
+from ._onnx.layers import to_layers as to_layers
+from ._onnx.operators import OnnxOperator as OnnxOperator
+from ._onnx.reading import from_onnx as from_onnx
+from ._onnx.writing import to_onnx as to_onnx
 from ._safetensors import load as load
 from ._safetensors import save as save
 from ._torch import from_torch as from_torch
@@ -46,6 +52,7 @@ from ._torch import to_torch as to_torch
 
 __all__ = [
     "FormatError",
+    "OnnxOperator",
     "Spec",
     "export_apply",
     "export_step",
@@ -54,6 +61,7 @@ __all__ = [
     "from_keras",
     "from_linen",
     "from_nnx",
+    "from_onnx",
     "from_torch",
     "join",
     "load",
@@ -63,7 +71,9 @@ __all__ = [
     "to_equinox",
     "to_haiku",
     "to_keras",
+    "to_layers",
     "to_linen",
     "to_nnx",
+    "to_onnx",
     "to_torch",
 ]

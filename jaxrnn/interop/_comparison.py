@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .._cells.lstm import LSTMState, lstm
 from .._core.cell import Cell
 from .._core.numerics import cast
 from .._layers.embedding import Embedding
@@ -72,6 +71,5 @@ def _outputs(layer: Layer, tensors: Tensors) -> Any:
         return layer.apply(params, np.arange(layer.num_embeddings))
     if not isinstance(layer, Cell):
         return layer.apply(params, draw(_BATCH, layer.in_features))  # pyright: ignore[reportAttributeAccessIssue]
-    width, rows = params.weight_hh.shape[1], params.weight_hh.shape[0]
-    state = LSTMState(draw(_BATCH, width), draw(_BATCH, rows // 4)) if layer == lstm else draw(_BATCH, width)
+    state = jax.tree.map(lambda a: draw(*a.shape), jax.eval_shape(lambda p: layer.initial_state(p, (_BATCH,)), params))
     return unroll(layer, params, draw(_STEPS, _BATCH, params.weight_ih.shape[1]), state)

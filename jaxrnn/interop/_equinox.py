@@ -13,7 +13,7 @@ from .._core.checks import shown
 from .._layers.embedding import Embedding
 from .._layers.linear import Linear
 from ._arrays import FormatError, is_array, required, to_jax
-from ._gates import added, added_biases, check_no_projection, gates, refuse
+from ._gates import added, added_biases, check_plain, gates, refuse
 from ._linen import jax_tensors
 from ._models import Layer, Parts, Spec, Tensors, joined, model_of, parts_of
 from ._networks import split_parts
@@ -144,7 +144,7 @@ def _fields(name: str, layer: Layer, tensors: Tensors) -> Tensors:
         return arrays
     if layer not in (lstm, gru):
         refuse(name, layer, "Equinox", "it has an LSTMCell, and a GRUCell that resets after the matmul")
-    check_no_projection(name, tensors, "Equinox")
+    check_plain(name, tensors, "Equinox")
     weights = {key: arrays[key] for key in ("weight_ih", "weight_hh")}
     if "bias_ih" not in arrays:
         return weights

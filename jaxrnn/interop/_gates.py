@@ -7,11 +7,13 @@ import numpy as np
 from .._cells.gru import gru
 from .._cells.gru_reset_before import gru_reset_before
 from .._cells.lstm import lstm
+from .._cells.lstm_peephole import lstm_peephole
 from .._core.cell import Cell
 from ._arrays import FormatError
 from ._models import Tensors, name_of
 
-_BLOCKS = {lstm: 4, gru: 3, gru_reset_before: 3}
+_BLOCKS = {lstm: 4, lstm_peephole: 4, gru: 3, gru_reset_before: 3}
+_RARE = {"weight_hr": "a projection", "weight_ch": "peepholes"}
 
 
 def blocks_of(cell: Cell) -> int:
@@ -37,10 +39,11 @@ def added(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return a if not b.any() else b if not a.any() else a + b
 
 
-def check_no_projection(name: str, tensors: Tensors, where: str) -> None:
-    """Of an LSTM for a package that has none."""
-    if "weight_hr" in tensors:
-        raise FormatError(f"{name or 'spec'} has weight_hr, a projection, which {where} has no place for")
+def check_plain(name: str, tensors: Tensors, where: str) -> None:
+    """An LSTM has no projection and no peepholes, for a package that has none."""
+    for tensor, what in _RARE.items():
+        if tensor in tensors:
+            raise FormatError(f"{name or 'spec'} has {tensor}, {what}, which {where} has no place for")
 
 
 def refuse(name: str, layer: Any, where: str, reason: str) -> NoReturn:

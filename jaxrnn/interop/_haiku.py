@@ -20,7 +20,7 @@ from .._core.checks import shown
 from .._layers.embedding import Embedding
 from .._layers.linear import Linear
 from ._arrays import FormatError, is_array, to_jax
-from ._gates import added, added_biases, check_no_projection, gates, refuse
+from ._gates import added, added_biases, check_plain, gates, refuse
 from ._linen import jax_tensors
 from ._models import Layer, Parts, Spec, Tensors, model_of, name_of, parts_of
 from ._networks import split_parts
@@ -219,7 +219,7 @@ def _trees(name: str, module: str, layer: Layer, tensors: Tensors) -> dict[str, 
         bias = {"b": arrays["bias"]} if layer.bias else {}
         return {module: {"w": arrays["weight"].T} | bias}
     assert isinstance(layer, Cell)
-    check_no_projection(name, tensors, "Haiku")
+    check_plain(name, tensors, "Haiku")
     if layer == lstm:
         return {f"{module}/linear": _lstm_tree(tensors)}
     if layer == rnn_relu:

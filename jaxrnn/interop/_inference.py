@@ -18,6 +18,7 @@ from ._models import Layer, Network, Parts, Tensors, by_owner, listed
 
 _IN_NETWORK = re.compile(r"(?:weight_ih|weight_hh|weight_hr|bias_ih|bias_hh)_l(\d{1,6})(_reverse)?")
 _BLOCKS = {1: RNN, 3: GRU, 4: LSTM}
+NETWORK_CELLS = (rnn, rnn_relu, gru, lstm)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +110,7 @@ def network_of(cell: Cell, tensors: Tensors, asked: Asked) -> Network:
     """The network whose cells are these."""
     if cell in (rnn, rnn_relu):
         asked = dataclasses.replace(asked, nonlinearity="tanh" if cell == rnn else "relu")
-    elif cell not in (gru, lstm):
+    elif cell not in NETWORK_CELLS:
         raise FormatError(f"cells must be jr.rnn, jr.rnn_relu, jr.gru or jr.lstm to make a network, got {cell}")
     return _network(tensors, asked)
 

@@ -5,13 +5,14 @@ from typing import Any
 import numpy as np
 
 from .._cells.lstm import lstm
+from .._cells.lstm_peephole import lstm_peephole
 from .._cells.rnn import rnn, rnn_relu
 from .._core.cell import Cell
 from ._gates import blocks_of
 from ._models import Parts, Spec, Tensors, joined, parts_of, tensors_of
 from ._networks import split_parts
 
-_GATES = {rnn: "h", rnn_relu: "h", lstm: "ifgo"}  # all others: r, u, n
+_GATES = {rnn: "h", rnn_relu: "h", lstm: "ifgo", lstm_peephole: "ifgo"}  # all others: r, u, n
 
 
 def inspected(spec: Spec, params: Any) -> str:

@@ -19,7 +19,7 @@ from .._core.checks import check_choice, shown
 from .._layers.embedding import Embedding
 from .._layers.linear import Linear
 from ._arrays import FormatError, is_array, to_jax
-from ._gates import added, added_biases, check_no_projection, gates, refuse
+from ._gates import added, added_biases, check_plain, gates, refuse
 from ._models import Layer, Parts, Spec, Tensors, joined, listed, model_of, parts_of
 from ._networks import split_parts
 
@@ -227,7 +227,7 @@ def _tree(name: str, layer: Layer, tensors: Tensors) -> dict[str, Any]:
     assert isinstance(layer, Cell)
     if layer == gru_reset_before:
         refuse(name, layer, "Flax", "its GRUCell resets after the matmul")
-    check_no_projection(name, tensors, "Flax")
+    check_plain(name, tensors, "Flax")
     cell = rnn if layer == rnn_relu else layer
     letters = _GATES.get(cell, [""])
     biases = flax_biases(layer, tensors)

@@ -13,6 +13,7 @@ from .._cells.affine import AffineParams
 from .._cells.gru import gru
 from .._cells.gru_reset_before import gru_reset_before
 from .._cells.lstm import LSTMParams, lstm
+from .._cells.lstm_peephole import LSTMPeepholeParams, lstm_peephole
 from .._cells.rnn import rnn, rnn_relu
 from .._core.cell import Cell
 from .._core.checks import check_params, describe, shown
@@ -27,8 +28,16 @@ Spec: TypeAlias = Layer | dict[str, Layer]
 Tensors: TypeAlias = dict[str, Any]
 Parts: TypeAlias = dict[str, tuple[Layer, Tensors]]
 
-CELLS = {"rnn": rnn, "rnn_relu": rnn_relu, "lstm": lstm, "gru": gru, "gru_reset_before": gru_reset_before}
+CELLS = {
+    "rnn": rnn,
+    "rnn_relu": rnn_relu,
+    "lstm": lstm,
+    "lstm_peephole": lstm_peephole,
+    "gru": gru,
+    "gru_reset_before": gru_reset_before,
+}
 LAYERS = {kind.__name__: kind for kind in (RNN, LSTM, GRU, Linear, Embedding)}
+_PARAMS: dict[Cell, Any] = {lstm: LSTMParams, lstm_peephole: LSTMPeepholeParams}  # all others: AffineParams
 
 
 def name_of(layer: Layer) -> str:
@@ -100,7 +109,7 @@ def _cell_name(cell: Any) -> str:
 def _params_of(layer: Layer, tensors: Tensors) -> Any:
     if not isinstance(layer, Cell):
         return tensors
-    kind: Any = LSTMParams if layer == lstm else AffineParams
+    kind = _PARAMS.get(layer, AffineParams)
     unexpected = tensors.keys() - set(kind._fields)
     if unexpected:
         raise FormatError(f"{listed(sorted(unexpected))} given, expected the tensors {listed(kind._fields)}")
@@ -129,7 +138,7 @@ def _shapes(layer: Linear | Embedding) -> dict[str, tuple[int, ...]]:
 
 
 def _cell_tensors(cell: Cell, params: Any) -> Tensors:
-    kind = LSTMParams if cell == lstm else AffineParams
+    kind = _PARAMS.get(cell, AffineParams)
     if not isinstance(params, kind):
         raise TypeError(f"must be a jaxrnn.{kind.__name__}, got {describe(params)}")
     jax.eval_shape(cell.initial_state, params)

@@ -8,7 +8,7 @@ from ._arrays import FormatError
 from ._inference import Asked, network_of
 from ._models import Network, Parts, Spec, Tensors, joined, model_of, parts_of
 
-_LEVEL = re.compile(r"(?:(.*)\.)?(l\d+(?:_reverse)?)")
+LEVEL = re.compile(r"(?:(.*)\.)?(l\d+(?:_reverse)?)")
 
 
 def split(spec: Spec, params: Any) -> tuple[Spec, Any]:
@@ -46,10 +46,14 @@ def join(spec: Spec, params: Any, *, batch_first: bool = False, dropout: float |
     >>> interop.join(cells, params)[0].bidirectional
     True
     """
-    asked = Asked(batch_first=batch_first, dropout=dropout)
+    return model_of(join_parts(parts_of(spec, params), Asked(batch_first=batch_first, dropout=dropout)))
+
+
+def join_parts(parts: Parts, asked: Asked) -> Parts:
+    """The parts with such cells as networks."""
     joint: Parts = {}
-    for name, (layer, tensors) in parts_of(spec, params).items():
-        match = _LEVEL.fullmatch(name) if isinstance(layer, Cell) else None
+    for name, (layer, tensors) in parts.items():
+        match = LEVEL.fullmatch(name) if isinstance(layer, Cell) else None
         if match is None:
             joint[name] = layer, tensors
             continue
@@ -58,7 +62,7 @@ def join(spec: Spec, params: Any, *, batch_first: bool = False, dropout: float |
         if found != layer:
             raise FormatError(f"{name} must be a {found} as the others of its network, got {layer}")
         all_tensors |= {f"{tensor}_{match[2]}": a for tensor, a in tensors.items()}
-    return model_of({name: (_joined(name, part, asked), part[1]) for name, part in joint.items()})
+    return {name: (_joined(name, part, asked), part[1]) for name, part in joint.items()}
 
 
 def split_parts(parts: Parts) -> Parts:

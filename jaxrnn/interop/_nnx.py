@@ -21,7 +21,7 @@ from .._flax import elman_cell
 from .._layers.embedding import Embedding
 from .._layers.linear import Linear
 from ._arrays import FormatError, required
-from ._gates import check_no_projection, gates, refuse
+from ._gates import check_plain, gates, refuse
 from ._linen import dense, elman, flax_biases, jax_tensors, linear_or_embedding, nested, of_dense, tree_of_layer
 from ._models import Layer, Parts, Spec, Tensors, joined, listed, model_of, parts_of
 from ._networks import split_parts
@@ -189,7 +189,7 @@ def _tree(name: str, layer: Layer, tensors: Tensors, optimized: bool) -> dict[st
     assert isinstance(layer, Cell)
     if layer == gru_reset_before:
         refuse(name, layer, "Flax", "its GRUCell resets after the matmul")
-    check_no_projection(name, tensors, "Flax")
+    check_plain(name, tensors, "Flax")
     if layer == gru and gates(layer, tensors, "bias_hh")[2].any():
         refuse(name, layer, "flax.nnx", "its GRUCell has no bias b_hn beside W_hn, and this one is not zero")
     biases, weights = flax_biases(layer, tensors), {side: tensors[f"weight_{side}h"] for side in "ih"}

@@ -11,6 +11,7 @@ import numpy as np
 from .._cells.gru import gru
 from .._cells.gru_reset_before import gru_reset_before
 from .._cells.lstm import lstm
+from .._cells.lstm_peephole import lstm_peephole
 from .._cells.rnn import rnn, rnn_relu
 from .._core.cell import Cell
 from .._core.checks import check_choice, shown
@@ -115,6 +116,8 @@ def to_torch(spec: Spec, params: Any) -> dict[str, Any]:
             raise FormatError(
                 f"{joined(name, 'weight_hr')} has no place in torch: only nn.LSTM has a projection, got a cell"
             )
+        if layer == lstm_peephole:
+            raise FormatError(f"{joined(name, 'weight_ch')} has no place in torch, whose LSTM has no peepholes")
         if layer == gru_reset_before:
             raise FormatError(f"{name or 'spec'} must be jr.gru for torch, which resets after the matmul, got {layer}")
     return {name: _to_tensor(name, array) for name, array in tensors_of(parts).items()}

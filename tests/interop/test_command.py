@@ -88,7 +88,9 @@ def test_another_structure_is_told(capsys):
     assert out.startswith("not the same: l0 is gru with weight_hh (12, 4), weight_ih (12, 3) in the first, lstm")
 
 
-@pytest.mark.parametrize("spec", [jr.gru, jr.gru_reset_before, jr.lstm, jr.Linear(3, 4), jr.Embedding(3, 4)])
+@pytest.mark.parametrize(
+    "spec", [jr.gru, jr.gru_reset_before, jr.lstm, jr.lstm_peephole, jr.Linear(3, 4), jr.Embedding(3, 4)]
+)
 def test_every_kind_is_compared(spec, capsys):
     sizes = (3, 4) if isinstance(spec, jr.Cell) else ()
     params = random_like(jax.eval_shape(lambda key: spec.init(key, *sizes), jax.random.key(0)))

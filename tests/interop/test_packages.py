@@ -267,6 +267,7 @@ REFUSED = [
     ("haiku", jr.rnn, "VanillaRNN is of relu"),
     ("equinox", jr.gru_reset_before, "resets after"),
     ("equinox", jr.rnn, "it has an LSTMCell"),
+    ("equinox", jr.lstm_peephole, "it has an LSTMCell"),
     ("equinox", jr.rnn_relu, "it has an LSTMCell"),
 ]
 
@@ -286,6 +287,13 @@ def test_a_projection_is_refused(package):
     net = jr.LSTM(3, 4, proj_size=2)
     with pytest.raises(interop.FormatError, match="l0 has weight_hr, a projection, which"):
         WRITERS[package](net, net.init(jax.random.key(0)))
+
+
+@pytest.mark.parametrize("package", ["linen", "nnx", "haiku", "keras"])
+def test_peepholes_are_refused(package):
+    cell = jr.lstm_peephole
+    with pytest.raises(interop.FormatError, match="spec has weight_ch, peepholes, which"):
+        WRITERS[package](cell, cell.init(jax.random.key(0), 3, 4))
 
 
 def linen_tree(cell):

@@ -35,6 +35,7 @@ SPECS = {
     "cell_lstm": jr.lstm,
     "cell_gru": jr.gru,
     "cell_reset_before": jr.gru_reset_before,
+    "cell_peephole": jr.lstm_peephole,
     "model": MODEL,
 }
 

@@ -323,6 +323,11 @@ def test_a_reset_before_the_matmul_has_no_place_in_torch():
         interop.to_torch(cell, cell.init(jax.random.key(0), D, H))
 
 
+def test_peepholes_have_no_place_in_torch():
+    with pytest.raises(interop.FormatError, match="weight_ch has no place in torch"):
+        interop.to_torch(jr.lstm_peephole, jr.lstm_peephole.init(jax.random.key(0), D, H))
+
+
 def test_params_that_do_not_fit_are_refused():
     net, linear = jr.GRU(D, H), jr.Linear(2, 2)
     params = net.init(jax.random.key(0))

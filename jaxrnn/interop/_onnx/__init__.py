@@ -1,0 +1,1 @@
+"""ONNX's operators RNN, LSTM and GRU, and models of them."""
