@@ -79,7 +79,7 @@ def test_ensembles(name):
     chex.assert_trees_all_close(jax.vmap(step)(together), stacked, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["rnn", "rnn_relu", "gru", "lstm", "lstm_proj", "minimal"])
+@pytest.mark.parametrize("name", ["rnn", "rnn_relu", "gru", "mgu", "mgu_without_reset", "lstm", "lstm_proj", "minimal"])
 def test_step_is_the_composition_of_its_parts(name):
     cell, params = make(name)
     state, x = random_like(cell.initial_state(params, (2,))), jnp.ones((2, FEATURES))
@@ -92,7 +92,12 @@ def test_step_is_the_composition_of_its_parts(name):
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [("rnn", "rnn_tanh"), *((name, name) for name in ("rnn_relu", "gru", "gru_reset_before", "lstm", "lstm_proj"))],
+    [
+        ("rnn", "rnn_tanh"),
+        *((name, name) for name in ("rnn_relu", "gru", "gru_reset_before", "mgu", "mgu_without_reset", "lstm")),
+        ("lstm_proj", "lstm_proj"),
+        ("no_places", "lstm"),
+    ],
 )
 @pytest.mark.usefixtures("x64")
 def test_equations(name, kind):
@@ -115,7 +120,7 @@ def test_parameters():
     assert jr.gru.init(jax.random.key(0), 7, 5)._fields == ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
-@pytest.mark.parametrize("cell", [jr.rnn, jr.gru, jr.lstm])
+@pytest.mark.parametrize("cell", [jr.rnn, jr.gru, jr.mgu, jr.lstm])
 def test_initialisation_is_uniform(cell):
     """Mean, variance and range of U(-1/sqrt(H), 1/sqrt(H)), each tensor drawn by itself."""
     params = cell.init(jax.random.key(3), 40, 64)
