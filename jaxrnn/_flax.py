@@ -134,8 +134,9 @@ def _of_gates(argument: str, value: Any, key: Array, tensor: Array, hidden_size:
     for index, ((name, initializer), gate_key) in enumerate(zip(named, jax.random.split(key, len(gates)), strict=True)):
         if initializer is not None:
             shape = (*tensor.shape[2:], *tensor.shape[1:2], hidden_size)
-            box = drawn(name, initializer, gate_key, shape, tensor.dtype)
-            gates[index] = jnp.moveaxis(unboxed(box), (-1, -2)[: tensor.ndim], (0, 1)[: tensor.ndim])
+            value = drawn(name, initializer, gate_key, shape, tensor.dtype)
+            gates[index] = jnp.moveaxis(unboxed(value), (-1, -2)[: tensor.ndim], (0, 1)[: tensor.ndim])
+            box = box if unboxed(value) is value else value
     return _boxed_like(box, jnp.concatenate(gates))
 
 

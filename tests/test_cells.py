@@ -10,7 +10,7 @@ import pytest
 
 import jaxrnn as jr
 
-from .cell_table import CELLS, FEATURES, make, random_like
+from .cell_table import CELLS, FEATURES, make, random_like, stepped
 from .oracles import numpy_step
 
 every_cell = pytest.mark.parametrize("name", CELLS)
@@ -110,6 +110,26 @@ def test_equations(name, kind):
     np.testing.assert_allclose(after[0], h, rtol=0, atol=1e-14)
     if c is not None:
         np.testing.assert_allclose(after[1], c, rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", ["rnn", "gru", "gru_reset_before", "mgu", "lstm", "no_places"])
+@pytest.mark.usefixtures("x64")
+def test_complex_parameters(name):
+    """The equations, a whole sequence and its gradient; parameters, states and inputs are all complex."""
+    cell, params = make(name, jnp.float64)
+    turn = lambda tree, seed: jax.tree.map(jax.lax.complex, tree, random_like(tree, seed))  # noqa: E731
+    params, xs = turn(params, 1), turn(random_like(jnp.zeros((5, 2, FEATURES)), 2), 3)
+    state = turn(random_like(cell.initial_state(make(name, jnp.float64)[1], (2,)), 4), 5)
+    kind = {"rnn": "rnn_tanh", "no_places": "lstm"}.get(name, name)
+    before, tensors = jax.tree.leaves(state), {n: np.asarray(a) for n, a in params._asdict().items() if a is not None}
+    h, _ = numpy_step(kind, tensors, np.asarray(xs[0, 1]), np.asarray(before[0][1]), np.asarray(before[-1][1]))
+    np.testing.assert_allclose(jax.tree.leaves(cell.step(params, state, xs[0]))[0][1], h, rtol=1e-12)
+
+    def loss(run, params):
+        return jnp.sum(jnp.abs(run(cell, params, xs, state)[1]) ** 2)
+
+    for of in (loss, jax.grad(loss, 1)):
+        chex.assert_trees_all_close(of(jr.unroll, params), of(stepped, params), rtol=1e-10)
 
 
 def test_parameters():
