@@ -190,13 +190,15 @@ def check_names(owner: str, shapes: Mapping[str, Any], found: Iterable[str]) -> 
         )
 
 
-def check_numbers(name: str, tree: Any) -> None:
+def check_numbers(name: str, tree: Any, *, may_be_complex: bool = False) -> None:
     """Every leaf of the tree is an array of numbers, which can be promoted."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         where = name + jax.tree_util.keystr(path)
         check_array(where, leaf)
         if jnp.issubdtype(leaf.dtype, jax.dtypes.extended):
             raise TypeError(f"{where} must be an array of numbers, got {describe(leaf)}")
+        if jnp.issubdtype(leaf.dtype, jnp.complexfloating) and not may_be_complex:
+            raise TypeError(f"{where} must be an array of real numbers, as a layer has them, got {describe(leaf)}")
 
 
 def promoted(promote: Promote, dtype: DTypeLike | None, *trees: Any) -> tuple[Any, ...]:
@@ -321,8 +323,8 @@ class CellSpec:
             raise ValueError(
                 f"inputs has shape {x.shape}, expected (*batch, {self.in_features}): in_features is {self.in_features}"
             )
-        check_numbers("inputs", x)
-        check_numbers("carry", carry)
+        check_numbers("inputs", x, may_be_complex=True)
+        check_numbers("carry", carry, may_be_complex=True)
         before = carry
         params, carry, x = promoted(promote, dtype, params, carry, x)
         check_dtype("inputs", x, dtype_of(params["weight_ih"]), "as the parameters")

@@ -612,7 +612,7 @@ ERRORS = {
     "x_complex": (
         promoting(lambda: linen.GRU(5).init(jax.random.key(0), X * 1j)),
         TypeError,
-        "must be floating-point, got complex64",
+        r"x must be an array of real numbers, as a layer has them, got complex64\[6,3,4\]",
     ),
     "x_keys": (
         lambda: linen.GRU(4).init(jax.random.key(0), jax.random.split(jax.random.key(0), (3, 2, 4))),
