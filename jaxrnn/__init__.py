@@ -9,14 +9,17 @@ All of it is made for `jax.jit`, `jax.grad`, `jax.vmap` and the rest of JAX's tr
     lstm_peephole       the same with peepholes, whose gates see the cell
     gru                 cell: gated recurrent unit, reset after the product
     gru_reset_before    the same, reset before the product
+    mgu                 cell: minimal gated unit
+    mgu_without_reset   the same, whose gate mixes alone
+    conv_lstm           cell: convolutional LSTM, of images, signals or volumes
     stack               cells on top of each other, as one cell
     affine_cell         a cell of your own from its gates
     Cell                a cell of your own from its functions: init, initial_state, step, output
     Affine              what `affine_cell` tells others of a step: project, merge, gates
-    AffineParams        parameters of rnn, rnn_relu, gru and of what affine_cell makes
+    AffineParams        parameters of rnn, rnn_relu, gru, mgu, conv_lstm and of what affine_cell makes
     LSTMParams          parameters of lstm
     LSTMPeepholeParams  parameters of lstm_peephole
-    LSTMState           state of lstm and lstm_peephole: h and c
+    LSTMState           state of lstm, lstm_peephole and conv_lstm: h and c
     unroll              a cell over a sequence, or a ragged batch of them
     cast                the floating-point arrays of a pytree in another dtype, for mixed precision
     generate            a step on its own outputs
@@ -42,6 +45,7 @@ All of it is made for `jax.jit`, `jax.grad`, `jax.vmap` and the rest of JAX's tr
 from . import native as native
 from ._cells.affine import AffineParams as AffineParams
 from ._cells.affine import affine_cell as affine_cell
+from ._cells.conv_lstm import conv_lstm as conv_lstm
 from ._cells.gru import gru as gru
 from ._cells.gru_reset_before import gru_reset_before as gru_reset_before
 from ._cells.lstm import LSTMParams as LSTMParams
@@ -49,6 +53,8 @@ from ._cells.lstm import LSTMState as LSTMState
 from ._cells.lstm import lstm as lstm
 from ._cells.lstm_peephole import LSTMPeepholeParams as LSTMPeepholeParams
 from ._cells.lstm_peephole import lstm_peephole as lstm_peephole
+from ._cells.mgu import mgu as mgu
+from ._cells.mgu import mgu_without_reset as mgu_without_reset
 from ._cells.rnn import rnn as rnn
 from ._cells.rnn import rnn_relu as rnn_relu
 from ._cells.stack import stack as stack
@@ -77,11 +83,14 @@ __all__ = [
     "Linear",
     "affine_cell",
     "cast",
+    "conv_lstm",
     "generate",
     "gru",
     "gru_reset_before",
     "lstm",
     "lstm_peephole",
+    "mgu",
+    "mgu_without_reset",
     "native",
     "rnn",
     "rnn_relu",

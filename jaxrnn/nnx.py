@@ -2,7 +2,7 @@
 
 Layers `RNN`, `LSTM` and `GRU` run `jr.RNN`, `jr.LSTM` and `jr.GRU`. `nnx.to_pure_dict(nnx.state(layer, nnx.Param))` is
 the params of `net.apply`, and `nnx.update(layer, params)` puts such params in. Cells `SimpleCell`, `GRUCell`,
-`LSTMCell` and `AffineCell` take the place of Flax's own in `nnx.RNN` and `nnx.Bidirectional`.
+`LSTMCell`, `OptimizedLSTMCell` and `AffineCell` take the place of Flax's own in `nnx.RNN` and `nnx.Bidirectional`.
 
 Parameters are all their state, except that a network with dropout keeps an rng stream, as nnx.Dropout does. To take its
 gradient with JAX's own transformations, use `nnx.split(layer, nnx.Param, ...)`, and in the transformed function
@@ -20,29 +20,42 @@ gradient with JAX's own transformations, use `nnx.split(layer, nnx.Param, ...)`,
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from types import MappingProxyType
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from flax.nnx.nn.dtypes import promote_dtype as _promote_dtype
 from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
-from ._cells.gru import gru
-from ._cells.lstm import lstm
+from ._cells.gru import gru_of
+from ._cells.lstm import lstm_of
+from ._cells.rnn import rnn_of
 from ._core.cell import Cell, check_cell
-from ._core.checks import check_int, check_key
+from ._core.checks import check_bool, check_int, check_key, dtype_of
 from ._flax import (
     Carry,
     CellSpec,
     Initializer,
+    Initializers,
     Network,
+    Promote,
+    about,
     batch_shape_of,
     check_deterministic,
     check_dtypes,
+    check_elementwise,
     check_given,
+    check_metadata,
+    check_names,
+    check_promote,
     drops,
-    elman_cell,
+    init_network,
+    run_network,
+    turned_metadata,
+    unboxed,
     zeros,
 )
 from ._layers import networks as _networks
@@ -50,7 +63,10 @@ from ._scan.unroll import Checkpoint
 
 __all__ = ["GRU", "LSTM", "RNN", "AffineCell", "GRUCell", "LSTMCell", "OptimizedLSTMCell", "SimpleCell"]
 
+Metadata: TypeAlias = Mapping[str, Any]  # of an nnx.Param
+
 _DROPOUT = "dropout"  # the name of the rng stream
+_NOTHING: Metadata = MappingProxyType({})
 
 
 class _Layer(nnx.Module):
@@ -62,16 +78,21 @@ class _Layer(nnx.Module):
         deterministic: bool | None,
         dtype: DTypeLike | None,
         param_dtype: DTypeLike,
+        given: Initializers,
+        metadata: dict[str, Metadata],
+        return_carry: bool,
         rngs: nnx.Rngs,
     ) -> None:
         check_dtypes(dtype, param_dtype)
         check_deterministic(deterministic, None)
+        check_bool("return_carry", return_carry)
         self.net = net
         self.deterministic = deterministic
         self.dtype = dtype
         self.param_dtype = param_dtype
+        self.return_carry = return_carry
         self.rngs: nnx.RngStream | None = _stream(rngs, _DROPOUT).fork() if drops(self.net) else nnx.data(None)
-        _declare(self, self.net.init(_stream(rngs, "params")(), param_dtype))
+        _declare(self, init_network(self.net, _stream(rngs, "params")(), param_dtype, given), metadata)
 
     def __call__(
         self,
@@ -81,19 +102,36 @@ class _Layer(nnx.Module):
         lengths: ArrayLike | None = None,
         deterministic: bool | None = None,
         checkpoint: Checkpoint = None,
+        return_carry: bool | None = None,
         rngs: nnx.Rngs | nnx.RngStream | Array | None = None,
-    ) -> tuple[Array, Any]:
-        """Run the network over sequences: shapes, states and errors as in `jr.RNN.apply`.
+    ) -> Any:
+        """Run the network over sequences: shapes, states and errors as in `jr.RNN.apply`, but for the batch axes.
 
         Args:
-          x, h_0, lengths, checkpoint: as there.
+          x: (T, *batch, I), or (*batch, T, I) if batch_first, with any number of batch axes.
+          h_0: (num_layers*directions, *batch, R); an LSTM takes a tuple (h_0, c_0).
+          lengths: (*batch).
+          checkpoint: as there.
           deterministic: whether dropout is off; by default, what the constructor or `train()` and `eval()` said.
+          return_carry: False for the output alone; by default, what the constructor said.
           rngs: for dropout, in place of the constructor's.
+
+        Returns:
+          The output, laid out as x is, and the final states, shaped as h_0.
         """
         check_deterministic(self.deterministic, deterministic)
-        params = _params(self, _networks.param_shapes(self.net))
-        key = self._dropout_key(deterministic, rngs) if drops(self.net) else None
-        return self.net.apply(params, x, h_0, lengths=lengths, key=key, checkpoint=checkpoint, dtype=self.dtype)
+        return run_network(
+            self.net,
+            _params(self, _networks.param_shapes(self.net)),
+            x,
+            h_0,
+            lengths=lengths,
+            dtype=self.dtype,
+            promote=_promote_dtype,
+            return_carry=self.return_carry if return_carry is None else return_carry,
+            key=self._dropout_key(deterministic, rngs) if drops(self.net) else None,
+            checkpoint=checkpoint,
+        )
 
     def set_view(self, deterministic: bool | None = None) -> None:
         """For `nnx.view`.
@@ -124,11 +162,17 @@ class RNN(_Layer):
 
     Args:
       in_features: I, the input_size of `jr.RNN`.
-      hidden_size, num_layers, nonlinearity, bias, batch_first, dropout, bidirectional: as in `jr.RNN`.
+      hidden_size, num_layers, nonlinearity, bias, batch_first, dropout, bidirectional: as in `jr.RNN`: time is the
+        first axis, where that of Flax's RNN is behind the batch's, unless batch_first.
       deterministic: whether dropout is off, unless the call says so; `train()` and `eval()` set it.
-      dtype: of the computation, the output and the states; None for that of x and the parameters.
+      dtype: of the computation, the output and the states; None for what x, h_0 and the parameters are promoted to.
       param_dtype: of the parameters.
+      kernel_init, recurrent_kernel_init, bias_init: initializers for weight_ih and weight_hh, which get each gate's
+        (I, H) and (R, H) as in Flax, and for each of both biases, in all layers. By default all are
+        U(-1/sqrt(H), 1/sqrt(H)).
+      return_carry: whether a call returns the final states after the output; False in nnx.Sequential.
       rngs: streams "params" and, for a network with dropout, "dropout".
+      kernel_metadata, recurrent_kernel_metadata, bias_metadata: as of `AffineCell`.
 
     Attributes:
       net: the `jr.RNN`.
@@ -157,12 +201,21 @@ class RNN(_Layer):
         deterministic: bool | None = False,
         dtype: DTypeLike | None = None,
         param_dtype: DTypeLike = jnp.float32,
+        kernel_init: Initializer | None = None,
+        recurrent_kernel_init: Initializer | None = None,
+        bias_init: Initializer | None = None,
+        return_carry: bool = True,
         rngs: nnx.Rngs,
+        kernel_metadata: Metadata = _NOTHING,
+        recurrent_kernel_metadata: Metadata = _NOTHING,
+        bias_metadata: Metadata = _NOTHING,
     ) -> None:
         check_int("in_features", in_features)
         sizes = in_features, hidden_size, num_layers
         net = _networks.RNN(*sizes, nonlinearity, bias, batch_first, dropout, bidirectional)
-        super().__init__(net, deterministic, dtype, param_dtype, rngs)
+        given = _initializers(kernel_init, recurrent_kernel_init, bias_init)
+        metadata = _metadata(kernel_metadata, recurrent_kernel_metadata, bias_metadata)
+        super().__init__(net, deterministic, dtype, param_dtype, given, metadata, return_carry, rngs)
 
 
 class GRU(_Layer):
@@ -191,12 +244,21 @@ class GRU(_Layer):
         deterministic: bool | None = False,
         dtype: DTypeLike | None = None,
         param_dtype: DTypeLike = jnp.float32,
+        kernel_init: Initializer | None = None,
+        recurrent_kernel_init: Initializer | None = None,
+        bias_init: Initializer | None = None,
+        return_carry: bool = True,
         rngs: nnx.Rngs,
+        kernel_metadata: Metadata = _NOTHING,
+        recurrent_kernel_metadata: Metadata = _NOTHING,
+        bias_metadata: Metadata = _NOTHING,
     ) -> None:
         check_int("in_features", in_features)
         sizes = in_features, hidden_size, num_layers
         net = _networks.GRU(*sizes, bias, batch_first, dropout, bidirectional)
-        super().__init__(net, deterministic, dtype, param_dtype, rngs)
+        given = _initializers(kernel_init, recurrent_kernel_init, bias_init)
+        metadata = _metadata(kernel_metadata, recurrent_kernel_metadata, bias_metadata)
+        super().__init__(net, deterministic, dtype, param_dtype, given, metadata, return_carry, rngs)
 
 
 class LSTM(_Layer):
@@ -227,12 +289,21 @@ class LSTM(_Layer):
         deterministic: bool | None = False,
         dtype: DTypeLike | None = None,
         param_dtype: DTypeLike = jnp.float32,
+        kernel_init: Initializer | None = None,
+        recurrent_kernel_init: Initializer | None = None,
+        bias_init: Initializer | None = None,
+        return_carry: bool = True,
         rngs: nnx.Rngs,
+        kernel_metadata: Metadata = _NOTHING,
+        recurrent_kernel_metadata: Metadata = _NOTHING,
+        bias_metadata: Metadata = _NOTHING,
     ) -> None:
         check_int("in_features", in_features)
         sizes = in_features, hidden_size, num_layers
         net = _networks.LSTM(*sizes, bias, batch_first, dropout, bidirectional, proj_size)
-        super().__init__(net, deterministic, dtype, param_dtype, rngs)
+        given = _initializers(kernel_init, recurrent_kernel_init, bias_init)
+        metadata = _metadata(kernel_metadata, recurrent_kernel_metadata, bias_metadata)
+        super().__init__(net, deterministic, dtype, param_dtype, given, metadata, return_carry, rngs)
 
 
 class AffineCell(nnx.RNNCellBase):
@@ -245,13 +316,20 @@ class AffineCell(nnx.RNNCellBase):
       bias: whether there are bias_ih and bias_hh.
       kernel_init, recurrent_kernel_init, bias_init: initializers for weight_ih and weight_hh, which get each gate's
         (I, H) and (H, H) as in Flax, and for each of both biases. By default all are U(-1/sqrt(H), 1/sqrt(H)).
-      dtype: of the computation and the carry; None for that of the inputs and the parameters.
+      dtype: of the computation and the carry; None for what the inputs, the carry and the parameters are promoted to.
       param_dtype: of the parameters.
       carry_init: initializer of the carry; zeros, the default, need no rngs.
-      rngs: stream "params".
+      promote_dtype: what promotes, `(arrays, *, dtype) -> arrays`, of the inputs, the carry and the parameters at once.
+      keep_rngs: whether the cell keeps a stream "carry" for `initialize_carry`.
+      rngs: stream "params", and "carry" for keep_rngs.
+      kernel_metadata, recurrent_kernel_metadata, bias_metadata: of the nnx.Params of weight_ih, weight_hh and each of
+        both biases. Names of axes, as out_sharding, are those of Flax's kernels (I, H): the parameter has them the
+        other way round. So it is with initializers by nnx.with_partitioning.
+
+    Without dtype a carry of real numbers keeps its own, so that a scan can carry it.
 
     Raises:
-      ValueError: a carry or inputs of wrong shapes; mixed dtypes.
+      ValueError: a carry or inputs of wrong shapes.
       TypeError: an argument is of the wrong type.
 
     >>> import jax.numpy as jnp, jaxrnn as jr, jaxrnn.nnx
@@ -275,23 +353,34 @@ class AffineCell(nnx.RNNCellBase):
         dtype: DTypeLike | None = None,
         param_dtype: DTypeLike = jnp.float32,
         carry_init: Initializer | None = None,
+        promote_dtype: Promote = _promote_dtype,
+        keep_rngs: bool = False,
         rngs: nnx.Rngs,
+        kernel_metadata: Metadata = _NOTHING,
+        recurrent_kernel_metadata: Metadata = _NOTHING,
+        bias_metadata: Metadata = _NOTHING,
     ) -> None:
         check_int("in_features", in_features)
         check_int("hidden_features", hidden_features)
         check_cell("cell", cell)
         check_dtypes(dtype, param_dtype)
+        check_promote(promote_dtype)
+        check_bool("keep_rngs", keep_rngs)
         self.spec = CellSpec(cell, in_features, hidden_features, bias, param_dtype)
         self.in_features = in_features
         self.hidden_features = hidden_features
         self.dtype = dtype
         self.param_dtype = param_dtype
         self.carry_init = carry_init
-        _declare(self, self.spec.init(_stream(rngs, "params")(), kernel_init, recurrent_kernel_init, bias_init))
+        self.promote_dtype = promote_dtype
+        self.rngs: nnx.RngStream | None = _stream(rngs, "carry").fork() if keep_rngs else nnx.data(None)
+        given = _initializers(kernel_init, recurrent_kernel_init, bias_init)
+        metadata = _metadata(kernel_metadata, recurrent_kernel_metadata, bias_metadata)
+        _declare(self, self.spec.init(_stream(rngs, "params")(), given), metadata)
 
     def __call__(self, carry: Carry, inputs: Array) -> tuple[Carry, Array]:
         """One step: inputs (*batch, I), a carry with the same batch axes -> the next carry, and h (*batch, H)."""
-        return self.spec.step(_params(self, self.spec.shapes()), carry, inputs, self.dtype)
+        return self.spec.step(_params(self, self.spec.shapes()), carry, inputs, self.dtype, self.promote_dtype)
 
     def initialize_carry(
         self,
@@ -299,13 +388,18 @@ class AffineCell(nnx.RNNCellBase):
         rngs: nnx.Rngs | nnx.RngStream | None = None,
         carry_init: Initializer | None = None,
     ) -> Carry:
-        """The carry before the first step, for inputs of this shape (*batch, I). Zeros need no rngs, and draw none."""
+        """The carry before the first step, for inputs of this shape (*batch, I). Zeros need no rngs, and draw none.
+
+        Its dtype is `dtype`, or else that of the parameters.
+        """
         if not isinstance(rngs, nnx.Rngs | nnx.RngStream | None):
             raise TypeError(f"rngs must be nnx.Rngs, nnx.RngStream or None, got {type(rngs).__name__}")
         batch_shape = batch_shape_of(input_shape)
+        rngs = self.rngs if rngs is None else rngs
         stream = rngs["carry"] if isinstance(rngs, nnx.Rngs) else rngs
         keys = None if stream is None else (stream() for _ in itertools.count())
-        return self.spec.initialize_carry(batch_shape, self.dtype, self._carry_init(carry_init), keys)
+        dtype = dtype_of(_params(self, ["weight_ih"])["weight_ih"]) if self.dtype is None else self.dtype
+        return self.spec.initialize_carry(batch_shape, dtype, self._carry_init(carry_init), keys)
 
     def _carry_init(self, given: Initializer | None) -> Initializer:
         own = zeros if self.carry_init is None else self.carry_init
@@ -313,18 +407,20 @@ class AffineCell(nnx.RNNCellBase):
 
     @property
     def num_feature_axes(self) -> int:
-        """Inputs have one axis of features."""
-        return 1
+        """How many axes of inputs are none of the batch."""
+        return self.spec.cell.input_ndim
 
 
 class SimpleCell(AffineCell):
-    """Elman's cell, `jr.rnn` or `jr.rnn_relu`, in place of nnx.SimpleCell. The carry is h (*batch, H).
+    """Elman's cell, `jr.rnn`, in place of nnx.SimpleCell. The carry is h (*batch, H).
+
+        h′ = activation_fn(W_ih x + b_ih + W_hh h + b_hh)        or activation_fn(· + h) if residual
 
     Args: as of `AffineCell`, with, in place of cell,
-      activation_fn: jnp.tanh or jax.nn.relu.
+      activation_fn: elementwise, in place of tanh.
+      residual: whether h is added before activation_fn.
 
-    Raises:
-      ValueError: another activation_fn, and as `AffineCell`.
+    Raises: as `AffineCell`.
 
     >>> import jax.numpy as jnp, jaxrnn.nnx
     >>> from flax import nnx
@@ -340,6 +436,7 @@ class SimpleCell(AffineCell):
         hidden_features: int,
         *,
         activation_fn: Callable[..., Any] = jnp.tanh,
+        residual: bool = False,
         bias: bool = True,
         kernel_init: Initializer | None = None,
         recurrent_kernel_init: Initializer | None = None,
@@ -347,12 +444,21 @@ class SimpleCell(AffineCell):
         dtype: DTypeLike | None = None,
         param_dtype: DTypeLike = jnp.float32,
         carry_init: Initializer | None = None,
+        promote_dtype: Promote = _promote_dtype,
+        keep_rngs: bool = False,
         rngs: nnx.Rngs,
+        kernel_metadata: Metadata = _NOTHING,
+        recurrent_kernel_metadata: Metadata = _NOTHING,
+        bias_metadata: Metadata = _NOTHING,
     ) -> None:
+        check_elementwise(activation_fn=activation_fn)
+        check_bool("residual", residual)
+        self.activation_fn = activation_fn
+        self.residual = residual
         super().__init__(
             in_features,
             hidden_features,
-            cell=elman_cell(activation_fn),
+            cell=rnn_of(activation_fn, residual=residual),
             bias=bias,
             kernel_init=kernel_init,
             recurrent_kernel_init=recurrent_kernel_init,
@@ -360,14 +466,71 @@ class SimpleCell(AffineCell):
             dtype=dtype,
             param_dtype=param_dtype,
             carry_init=carry_init,
+            promote_dtype=promote_dtype,
+            keep_rngs=keep_rngs,
             rngs=rngs,
+            kernel_metadata=kernel_metadata,
+            recurrent_kernel_metadata=recurrent_kernel_metadata,
+            bias_metadata=bias_metadata,
         )
 
 
-class GRUCell(AffineCell):
+class _GatedCell(AffineCell):
+    """What the cells with gates share."""
+
+    def __init__(
+        self,
+        in_features: int,
+        hidden_features: int,
+        *,
+        gate_fn: Callable[..., Any] = jax.nn.sigmoid,
+        activation_fn: Callable[..., Any] = jnp.tanh,
+        bias: bool = True,
+        kernel_init: Initializer | None = None,
+        recurrent_kernel_init: Initializer | None = None,
+        bias_init: Initializer | None = None,
+        dtype: DTypeLike | None = None,
+        param_dtype: DTypeLike = jnp.float32,
+        carry_init: Initializer | None = None,
+        promote_dtype: Promote = _promote_dtype,
+        keep_rngs: bool = False,
+        rngs: nnx.Rngs,
+        kernel_metadata: Metadata = _NOTHING,
+        recurrent_kernel_metadata: Metadata = _NOTHING,
+        bias_metadata: Metadata = _NOTHING,
+    ) -> None:
+        check_elementwise(gate_fn=gate_fn, activation_fn=activation_fn)
+        self.gate_fn = gate_fn
+        self.activation_fn = activation_fn
+        super().__init__(
+            in_features,
+            hidden_features,
+            cell=self._cell_of(gate_fn, activation_fn),
+            bias=bias,
+            kernel_init=kernel_init,
+            recurrent_kernel_init=recurrent_kernel_init,
+            bias_init=bias_init,
+            dtype=dtype,
+            param_dtype=param_dtype,
+            carry_init=carry_init,
+            promote_dtype=promote_dtype,
+            keep_rngs=keep_rngs,
+            rngs=rngs,
+            kernel_metadata=kernel_metadata,
+            recurrent_kernel_metadata=recurrent_kernel_metadata,
+            bias_metadata=bias_metadata,
+        )
+
+    @staticmethod
+    def _cell_of(gate_fn: Callable[..., Any], activation_fn: Callable[..., Any]) -> Cell:
+        raise NotImplementedError
+
+
+class GRUCell(_GatedCell):
     """Gated recurrent unit, `jr.gru`, in place of nnx.GRUCell. The carry is h (*batch, H).
 
-    Args: as of `AffineCell`, without cell.
+    Args: as of `AffineCell`, with, in place of cell,
+      gate_fn, activation_fn: elementwise, in place of the sigmoid and of tanh.
 
     >>> import jax.numpy as jnp, jaxrnn.nnx
     >>> from flax import nnx
@@ -377,39 +540,13 @@ class GRUCell(AffineCell):
     (dtype(bfloat16), (3, 20), (60,))
     """
 
-    def __init__(
-        self,
-        in_features: int,
-        hidden_features: int,
-        *,
-        bias: bool = True,
-        kernel_init: Initializer | None = None,
-        recurrent_kernel_init: Initializer | None = None,
-        bias_init: Initializer | None = None,
-        dtype: DTypeLike | None = None,
-        param_dtype: DTypeLike = jnp.float32,
-        carry_init: Initializer | None = None,
-        rngs: nnx.Rngs,
-    ) -> None:
-        super().__init__(
-            in_features,
-            hidden_features,
-            cell=gru,
-            bias=bias,
-            kernel_init=kernel_init,
-            recurrent_kernel_init=recurrent_kernel_init,
-            bias_init=bias_init,
-            dtype=dtype,
-            param_dtype=param_dtype,
-            carry_init=carry_init,
-            rngs=rngs,
-        )
+    _cell_of = staticmethod(gru_of)
 
 
-class LSTMCell(AffineCell):
+class LSTMCell(_GatedCell):
     """Long short-term memory, `jr.lstm`, in place of nnx.LSTMCell. The carry is (c, h), both (*batch, H).
 
-    Args: as of `AffineCell`, without cell.
+    Args: as of `GRUCell`.
 
     >>> import jax.numpy as jnp, jaxrnn.nnx
     >>> from flax import nnx
@@ -419,36 +556,11 @@ class LSTMCell(AffineCell):
     (3, 10, 40)
     """
 
-    def __init__(
-        self,
-        in_features: int,
-        hidden_features: int,
-        *,
-        bias: bool = True,
-        kernel_init: Initializer | None = None,
-        recurrent_kernel_init: Initializer | None = None,
-        bias_init: Initializer | None = None,
-        dtype: DTypeLike | None = None,
-        param_dtype: DTypeLike = jnp.float32,
-        carry_init: Initializer | None = None,
-        rngs: nnx.Rngs,
-    ) -> None:
-        super().__init__(
-            in_features,
-            hidden_features,
-            cell=lstm,
-            bias=bias,
-            kernel_init=kernel_init,
-            recurrent_kernel_init=recurrent_kernel_init,
-            bias_init=bias_init,
-            dtype=dtype,
-            param_dtype=param_dtype,
-            carry_init=carry_init,
-            rngs=rngs,
-        )
+    _cell_of = staticmethod(lstm_of)
 
 
-OptimizedLSTMCell = LSTMCell
+class OptimizedLSTMCell(LSTMCell):
+    """The same in place of nnx.OptimizedLSTMCell: `LSTMCell`, which has one product for all gates, too."""
 
 
 def _stream(rngs: Any, name: str) -> nnx.RngStream:
@@ -457,10 +569,22 @@ def _stream(rngs: Any, name: str) -> nnx.RngStream:
     return rngs[name]
 
 
-def _declare(module: nnx.Module, params: Mapping[str, Array]) -> None:
+def _initializers(kernel: Any, recurrent_kernel: Any, bias: Any) -> Initializers:
+    return {"kernel_init": kernel, "recurrent_kernel_init": recurrent_kernel, "bias_init": bias}
+
+
+def _metadata(kernel: Any, recurrent_kernel: Any, bias: Any) -> dict[str, Metadata]:
+    check_metadata(kernel_metadata=kernel, recurrent_kernel_metadata=recurrent_kernel, bias_metadata=bias)
+    return {"kernel": kernel, "recurrent_kernel": recurrent_kernel, "bias": bias}
+
+
+def _declare(module: nnx.Module, params: Mapping[str, Any], metadata: dict[str, Metadata]) -> None:
+    """One nnx.Param for each tensor, whose value may be in a box of Flax's."""
     for name, tensor in params.items():
-        setattr(module, name, nnx.Param(tensor))
+        given = metadata.get(about(name), _NOTHING)
+        setattr(module, name, nnx.Param(tensor, **turned_metadata(given, unboxed(tensor).ndim)))
 
 
 def _params(module: nnx.Module, names: Iterable[str]) -> dict[str, Array]:
+    check_names(type(module).__name__, dict.fromkeys(names), [name for name in names if hasattr(module, name)])
     return {name: getattr(module, name)[...] for name in names}

@@ -47,9 +47,12 @@ CELLS = {
     "rnn_relu": (jr.rnn_relu, 4, {}),
     "gru": (jr.gru, 4, {}),
     "gru_reset_before": (jr.gru_reset_before, 4, {}),
+    "mgu": (jr.mgu, 4, {}),
+    "mgu_without_reset": (jr.mgu_without_reset, 4, {}),
     "lstm": (jr.lstm, 4, {}),
     "lstm_proj": (jr.lstm, 4, {"proj_size": 2}),
     "lstm_peephole": (jr.lstm_peephole, 4, {}),
+    "no_places": (jr.conv_lstm._replace(input_ndim=1), 4, {"kernel_size": ()}),  # over images: test_conv_lstm.py
     "no_bias": (jr.gru, 4, {"bias": False}),
     "minimal": (minimal, 4, {}),
     "nested": (nested, 4, {}),

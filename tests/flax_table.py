@@ -1,5 +1,6 @@
 """The layers and cells that are checked through both of Flax's interfaces, and their references."""
 
+import contextlib
 import functools
 
 import jax
@@ -32,6 +33,7 @@ CELLS = {
     "lstm": ("LSTMCell", {}, jr.lstm),
     "affine": ("AffineCell", {"cell": jr.affine_cell(lambda params, z, r, h: h + jnp.sin(z + r), blocks=1)}, None),
 }
+TORCH_CELLS = [name for name in CELLS if name != "affine"]
 CARRIES = {"LSTMCell": 2}  # how many arrays the carry has, if not one
 
 
@@ -135,12 +137,29 @@ def assert_same(ours, theirs):
         np.testing.assert_array_equal(a, b)
 
 
-def from_flax(name, tensors):
-    """torch's parameters from those of Flax's own cell, whose kernels lie the other way round, gate by gate."""
-    gates = {"rnn": [""], "gru": ["r", "z", "n"], "lstm": ["i", "f", "g", "o"]}[name]
+# Flax's own cells, live: (class, arguments after the sizes)
+OWN = {
+    "rnn": ("SimpleCell", {}),
+    "rnn_residual": ("SimpleCell", {"activation_fn": jax.nn.softplus, "residual": True}),
+    "gru": ("GRUCell", {}),
+    "gru_functions": ("GRUCell", {"gate_fn": jax.nn.hard_sigmoid, "activation_fn": jnp.sin}),
+    "lstm": ("LSTMCell", {}),
+    "lstm_functions": ("LSTMCell", {"gate_fn": jax.nn.hard_sigmoid, "activation_fn": jax.nn.soft_sign}),
+    "optimized_lstm": ("OptimizedLSTMCell", {"gate_fn": jax.nn.soft_sign}),
+}
+OWN_OF_LINEN = OWN | {
+    "mgu": ("MGUCell", {}),
+    "mgu_without_reset": ("MGUCell", {"reset_gate": False}),
+    "mgu_functions": ("MGUCell", {"gate_fn": jax.nn.hard_sigmoid, "activation_fn": jnp.sin}),
+}
+GATES = {"SimpleCell": [""], "GRUCell": ["r", "z", "n"], "MGUCell": ["f", "n"]}  # an LSTM's: i, f, g, o
+
+
+def from_flax(kind, tensors):
+    """torch's parameters from those of linen's own cell, whose kernels lie the other way round, gate by gate."""
 
     def gather(side, leaf):
-        dense = [tensors[side + gate] for gate in gates]
+        dense = [tensors[side + gate] for gate in GATES.get(kind, ["i", "f", "g", "o"])]
         return jnp.concatenate([gate[leaf].T if leaf in gate else jnp.zeros(HIDDEN) for gate in dense])
 
     return {
@@ -149,3 +168,22 @@ def from_flax(name, tensors):
         "bias_ih": gather("i", "bias"),
         "bias_hh": gather("h", "bias"),
     }
+
+
+def flax_promotes():
+    """Flax's own cells, and ours after them, under the promotion that they are made for."""
+    stack = contextlib.ExitStack()
+    stack.enter_context(jax.numpy_dtype_promotion("standard"))
+    stack.enter_context(jax.numpy_rank_promotion("allow"))
+    return stack
+
+
+# of x, of the parameters, and of the output
+PROMOTED = [
+    ("int32", "float32", "float32"),
+    ("bool", "float32", "float32"),
+    ("bfloat16", "float32", "float32"),
+    ("float16", "bfloat16", "float32"),
+    ("float32", "bfloat16", "float32"),
+    ("complex64", "float32", "complex64"),
+]

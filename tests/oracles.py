@@ -36,6 +36,10 @@ def numpy_step(kind: str, p: dict[str, np.ndarray], x: np.ndarray, h: np.ndarray
         hr, hz, hn = np.split(from_h, 3)
         r, z = _sigmoid(xr + hr), _sigmoid(xz + hz)
         return (1 - z) * np.tanh(xn + r * hn) + z * h, None
+    if kind.startswith("mgu"):
+        (xf, xn), (hf, hn) = np.split(from_x, 2), np.split(from_h, 2)
+        f = _sigmoid(xf + hf)
+        return (1 - f) * np.tanh(xn + (hn if kind == "mgu_without_reset" else f * hn)) + f * h, None
     i, f, g, o = np.split(from_x + from_h, 4)
     if kind == "lstm_peephole":
         w_ci, w_cf, w_co = np.split(p["weight_ch"], 3)
@@ -44,6 +48,27 @@ def numpy_step(kind: str, p: dict[str, np.ndarray], x: np.ndarray, h: np.ndarray
     c = _sigmoid(f) * c + _sigmoid(i) * np.tanh(g)
     h = _sigmoid(o) * np.tanh(c)
     return (p["weight_hr"] @ h if "weight_hr" in p else h), c
+
+
+def numpy_convolution(x: np.ndarray, weight: np.ndarray, pad: str = "constant") -> np.ndarray:
+    """weight ∗ x place by place: x (height, width, I), weight (O, I, kernel height, kernel width)."""
+    sizes = weight.shape[2:]
+    padded = np.pad(x, [*(((size - 1) // 2, size // 2) for size in sizes), (0, 0)], mode=pad)
+    y = np.empty((*x.shape[:2], weight.shape[0]))
+    for row, column in np.ndindex(*x.shape[:2]):
+        patch = padded[row : row + sizes[0], column : column + sizes[1]]
+        y[row, column] = np.einsum("hwi,oihw->o", patch, weight)
+    return y
+
+
+def numpy_conv_lstm_step(
+    p: dict[str, np.ndarray], x: np.ndarray, h: np.ndarray, c: np.ndarray, pad: str = "constant"
+) -> tuple[np.ndarray, np.ndarray]:
+    """One step for one sequence of images, from the paper, without peepholes: x (height, width, I), h, c (·, ·, H)."""
+    a = numpy_convolution(x, p["weight_ih"], pad) + numpy_convolution(h, p["weight_hh"], pad)
+    i, f, g, o = np.split(a + p.get("bias_ih", 0) + p.get("bias_hh", 0), 4, axis=-1)
+    c = _sigmoid(f) * c + _sigmoid(i) * np.tanh(g)
+    return _sigmoid(o) * np.tanh(c), c
 
 
 def numpy_network(case: Case, inputs: dict[str, Any]) -> dict[str, np.ndarray]:

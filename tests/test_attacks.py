@@ -1,5 +1,7 @@
 """Every argument of every public function of the core against everything that is no good for it: see attacks.py."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +12,7 @@ from .attacks import EVERYTHING, KEY, TREES, Argument, Attacks, Door
 from .cell_table import random_like
 
 X = np.ones((6, 2, 3), np.float32)  # T=6, batch 2, 3 features
-STACK = jr.stack(jr.rnn, jr.lstm)
+STACK, SIGNALS = jr.stack(jr.rnn, jr.lstm), jr.conv_lstm._replace(input_ndim=2)  # of 2 places
 NET, DEEP = jr.GRU(3, 4), jr.LSTM(3, 4, 2, dropout=0.5)
 LINEAR, EMBEDDING = jr.Linear(3, 2), jr.Embedding(4, 3)
 
@@ -24,6 +26,8 @@ CELLS = {
     "lstm": (jr.lstm, drawn(jr.lstm.init, 3, 4)),
     "gru_reset_before": (jr.gru_reset_before, drawn(jr.gru_reset_before.init, 3, 4)),
     "lstm_peephole": (jr.lstm_peephole, drawn(jr.lstm_peephole.init, 3, 4)),
+    "mgu": (jr.mgu, drawn(jr.mgu.init, 3, 4)),
+    "conv_lstm": (SIGNALS, drawn(functools.partial(SIGNALS.init, kernel_size=(3,)), 3, 4)),
     "stack": (STACK, drawn(STACK.init, 3, (4, 5))),
 }
 
@@ -53,7 +57,10 @@ def of_cell(cell, params):
     """The doors of a cell's functions."""
     state = cell.initial_state(params, (2,))
     width = Argument((4, 5)) if cell is STACK else SIZE
-    options = {"proj_size": Argument(2)} if cell is jr.lstm else {}
+    options = {
+        jr.lstm: {"proj_size": Argument(2)},
+        SIGNALS: {"kernel_size": Argument((3,), "list, tuple")},
+    }.get(cell, {})
     return {
         "init": Door(
             cell.init,
@@ -66,9 +73,7 @@ def of_cell(cell, params):
             cell.step,
             {"params": Argument(params, called=PARAMS), "state": Argument(state), "x": Argument(X[0], "nan")},
         ),
-        "output": Door(
-            cell.output, {"state": Argument(state, EVERYTHING if cell in (jr.rnn, jr.gru_reset_before) else "")}
-        ),
+        "output": Door(cell.output, {"state": Argument(state, EVERYTHING if cell.output == jr.rnn.output else "")}),
     }
 
 
@@ -80,7 +85,7 @@ def unroll(cell, params):
             "params": Argument(params, called=PARAMS),
             "xs": Argument(X, called=r"\bxs?\b"),
             "state": Argument(cell.initial_state(params, (2,)), "None"),
-            "lengths": Argument(None, "None, old key"),  # or no input would be good but X
+            "lengths": Argument(None, "None, int" if cell is SIGNALS else "None, old key"),  # or no input is good but X
             "reverse": FLAG,
             "checkpoint": Argument(2, "None, int"),
             "return_states": FLAG,

@@ -10,7 +10,7 @@ import pytest
 
 import jaxrnn as jr
 
-from .cell_table import CELLS, FEATURES, make, random_like
+from .cell_table import CELLS, FEATURES, make, random_like, stepped
 from .oracles import numpy_step
 
 every_cell = pytest.mark.parametrize("name", CELLS)
@@ -79,7 +79,10 @@ def test_ensembles(name):
     chex.assert_trees_all_close(jax.vmap(step)(together), stacked, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["rnn", "rnn_relu", "gru", "lstm", "lstm_proj", "lstm_peephole", "minimal"])
+@pytest.mark.parametrize(
+    "name",
+    ["rnn", "rnn_relu", "gru", "mgu", "mgu_without_reset", "lstm", "lstm_proj", "lstm_peephole", "minimal"],
+)
 def test_step_is_the_composition_of_its_parts(name):
     cell, params = make(name)
     state, x = random_like(cell.initial_state(params, (2,))), jnp.ones((2, FEATURES))
@@ -94,7 +97,10 @@ def test_step_is_the_composition_of_its_parts(name):
     ("name", "kind"),
     [
         ("rnn", "rnn_tanh"),
-        *((name, name) for name in ("rnn_relu", "gru", "gru_reset_before", "lstm", "lstm_proj", "lstm_peephole")),
+        *((name, name) for name in ("rnn_relu", "gru", "gru_reset_before", "mgu", "mgu_without_reset", "lstm")),
+        ("lstm_proj", "lstm_proj"),
+        ("lstm_peephole", "lstm_peephole"),
+        ("no_places", "lstm"),
     ],
 )
 @pytest.mark.usefixtures("x64")
@@ -110,6 +116,26 @@ def test_equations(name, kind):
         np.testing.assert_allclose(after[1], c, rtol=0, atol=1e-14)
 
 
+@pytest.mark.parametrize("name", ["rnn", "gru", "gru_reset_before", "mgu", "lstm", "no_places"])
+@pytest.mark.usefixtures("x64")
+def test_complex_parameters(name):
+    """The equations, a whole sequence and its gradient; parameters, states and inputs are all complex."""
+    cell, params = make(name, jnp.float64)
+    turn = lambda tree, seed: jax.tree.map(jax.lax.complex, tree, random_like(tree, seed))  # noqa: E731
+    params, xs = turn(params, 1), turn(random_like(jnp.zeros((5, 2, FEATURES)), 2), 3)
+    state = turn(random_like(cell.initial_state(make(name, jnp.float64)[1], (2,)), 4), 5)
+    kind = {"rnn": "rnn_tanh", "no_places": "lstm"}.get(name, name)
+    before, tensors = jax.tree.leaves(state), {n: np.asarray(a) for n, a in params._asdict().items() if a is not None}
+    h, _ = numpy_step(kind, tensors, np.asarray(xs[0, 1]), np.asarray(before[0][1]), np.asarray(before[-1][1]))
+    np.testing.assert_allclose(jax.tree.leaves(cell.step(params, state, xs[0]))[0][1], h, rtol=1e-12)
+
+    def loss(run, params):
+        return jnp.sum(jnp.abs(run(cell, params, xs, state)[1]) ** 2)
+
+    for of in (loss, jax.grad(loss, 1)):
+        chex.assert_trees_all_close(of(jr.unroll, params), of(stepped, params), rtol=1e-10)
+
+
 def test_parameters():
     params = jr.lstm.init(jax.random.key(0), 7, 5, proj_size=2)
     shapes = {"weight_ih": (20, 7), "weight_hh": (20, 2), "bias_ih": (20,), "bias_hh": (20,), "weight_hr": (2, 5)}
@@ -118,7 +144,7 @@ def test_parameters():
     assert jr.gru.init(jax.random.key(0), 7, 5)._fields == ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
-@pytest.mark.parametrize("cell", [jr.rnn, jr.gru, jr.lstm])
+@pytest.mark.parametrize("cell", [jr.rnn, jr.gru, jr.mgu, jr.lstm])
 def test_initialisation_is_uniform(cell):
     """Mean, variance and range of U(-1/sqrt(H), 1/sqrt(H)), each tensor drawn by itself."""
     params = cell.init(jax.random.key(3), 40, 64)

@@ -17,6 +17,8 @@ import pytest
 
 import jaxrnn as jr
 from jaxrnn import gradients
+from jaxrnn._cells.conv_lstm import conv_lstm_of
+from jaxrnn._cells.gru import gru_of
 
 from .cell_table import CELLS, FEATURES, make, minimal, nested
 from .test_retrace import tracing
@@ -46,6 +48,9 @@ OBJECTS = {
     "functions": functions,
     "stack": jr.stack(jr.lstm, minimal, functions),
     "stack of stacks": jr.stack(jr.stack(jr.rnn, jr.gru), jr.lstm),
+    "with functions given": gru_of(copy.copy, operator.neg),
+    "conv_lstm": jr.conv_lstm,
+    "conv_lstm with a padding": conv_lstm_of((3,), ((2, 0),)),
     "with another step": jr.gru._replace(step=operator.add, affine=None, run=None),
     "step": jr.lstm.step,
     "RNN": jr.RNN(3, 4, 2, nonlinearity="relu"),
@@ -162,7 +167,7 @@ SHOWN = {
     "jaxrnn.affine_cell(gates, blocks=2)": jr.affine_cell(gates, 2),
     "jaxrnn.affine_cell(Call, blocks=1)": jr.affine_cell(Call(), 1),
     "jaxrnn.Cell(init=_init, initial_state=_initial_state, step=_step, output=output)": functions,
-    "jaxrnn.Cell(init=_init, initial_state=_Methods.initial_state, step=gates, output=_output)": jr.lstm._replace(
+    "jaxrnn.Cell(init=_init, initial_state=_Methods.initial_state, step=gates, output=lstm_output)": jr.lstm._replace(
         step=gates, affine=None, run=None
     ),
     "jaxrnn.Affine(project=project, merge=z_and_r, gates=gates)": jr.affine_cell(gates, 2).affine,

@@ -10,6 +10,7 @@ import pytest
 import jaxrnn as jr
 
 from .attacks import KEY, Argument, Attacks, Door
+from .flax_table import flax_promotes
 
 flax = pytest.importorskip("flax")
 
@@ -26,35 +27,46 @@ WHETHER = Argument(True, "None, bool")
 LAYER = {
     "hidden_size": SIZE,
     "num_layers": Argument(2, "int"),
-    "bias": FLAG,
+    "bias": Argument(True, "bool"),
     "batch_first": FLAG,
     "dropout": Argument(0.1, "scalar"),
     "bidirectional": FLAG,
     "dtype": DTYPE,
     "param_dtype": PARAM_DTYPE,
     "deterministic": WHETHER,
+    "return_carry": FLAG,
 }
-CELL = {
-    "bias": Argument(True, "bool"),
-    "kernel_init": INITIALIZER,
-    "recurrent_kernel_init": INITIALIZER,
-    "bias_init": INITIALIZER,
-    "dtype": DTYPE,
-    "param_dtype": PARAM_DTYPE,
-    "carry_init": Argument(jax.nn.initializers.zeros),
-}
+KERNELS = {"kernel_init": INITIALIZER, "recurrent_kernel_init": INITIALIZER}
+INITIALIZERS = KERNELS | {"bias_init": INITIALIZER}
+BIAS, FUNCTION = {"bias": Argument(True, "bool")}, Argument(jnp.tanh)
+CELL = {"dtype": DTYPE, "param_dtype": PARAM_DTYPE, "carry_init": Argument(jax.nn.initializers.zeros)}
+GATES = {"gate_fn": FUNCTION, "activation_fn": FUNCTION}
 OWN = {
-    "RNN": {"nonlinearity": Argument("relu")},
-    "LSTM": {"proj_size": Argument(2, "int")},
-    "SimpleCell": {"activation_fn": Argument(jnp.tanh)},
-    "AffineCell": {"cell": Argument(AFFINE)},
+    "RNN": INITIALIZERS | {"nonlinearity": Argument("relu")},
+    "LSTM": INITIALIZERS | {"proj_size": Argument(2, "int")},
+    "SimpleCell": INITIALIZERS | BIAS | {"activation_fn": FUNCTION, "residual": FLAG},
+    "LSTMCell": INITIALIZERS | BIAS | GATES,
+    "AffineCell": INITIALIZERS | BIAS | {"cell": Argument(AFFINE)},
+    "MGUCell": KERNELS
+    | BIAS
+    | GATES
+    | {"forget_bias_init": INITIALIZER, "activation_bias_init": INITIALIZER, "reset_gate": FLAG},
+    "ConvLSTMCell": {
+        "kernel_size": Argument((3,), "list, tuple"),
+        "strides": Argument(1, "None"),
+        "padding": Argument("SAME"),
+        "use_bias": FLAG,
+    },
 }
+METADATA = Argument({}, "dict")
+OF_NNX = dict.fromkeys(("kernel_metadata", "recurrent_kernel_metadata", "bias_metadata"), METADATA)
 CALL = {
     "x": Argument(X),
     "h_0": Argument(np.zeros((2, 2, 4), np.float32), "None"),
     "lengths": Argument(None, "None, old key"),
     "deterministic": Argument(False, "bool"),
     "checkpoint": Argument(2, "None, int"),
+    "return_carry": Argument(False, "None, bool"),
 }
 
 
@@ -77,15 +89,20 @@ NNX = nnx.GRU(3, 4, 2, dropout=0.5, rngs=RNGS)
 VARIABLES = LINEN.init(KEY, X)
 LINEN_CELL, NNX_CELL = linen.GRUCell(4), nnx.GRUCell(3, 4, rngs=RNGS)
 CELL_VARIABLES = LINEN_CELL.init(KEY, CARRY, X[0])
-NEEDED, OPTIONAL = {"deterministic": FLAG}, {"carry_init": Argument(jax.nn.initializers.zeros, "None")}  # of nnx
-STEP = {"carry": Argument(CARRY), "inputs": Argument(X[0], "nan")}
+NEEDED = {"deterministic": FLAG}  # of nnx, as what follows
+OPTIONAL = {
+    "carry_init": Argument(jax.nn.initializers.zeros, "None"),
+    "promote_dtype": Argument(flax_nnx.nn.dtypes.promote_dtype),
+    "keep_rngs": FLAG,
+}
+STEP = {"carry": Argument(CARRY), "inputs": Argument(X[0], "nan, bools, half, complex")}
 SHAPE = Argument((2, 3))
 OTHER_SHAPES = flax.errors.ScopeParamShapeError  # by Flax itself
 DOORS = {
     **{f"linen.{kind}": Door(functools.partial(by_linen, kind), LAYER | OWN.get(kind, {})) for kind in ("RNN", "LSTM")},
     **{
         f"linen.{kind}": Door(functools.partial(by_linen, kind), {"features": SIZE} | CELL | OWN.get(kind, {}))
-        for kind in ("SimpleCell", "LSTMCell", "AffineCell")
+        for kind in ("SimpleCell", "LSTMCell", "MGUCell", "ConvLSTMCell", "AffineCell")
     },
     "a linen.GRU": Door(functools.partial(LINEN.apply, VARIABLES, rngs={"dropout": KEY}), CALL, OTHER_SHAPES),
     "a linen.GRUCell": Door(functools.partial(LINEN_CELL.apply, CELL_VARIABLES), STEP, OTHER_SHAPES),
@@ -95,7 +112,7 @@ DOORS = {
     **{
         f"nnx.{kind}": Door(
             functools.partial(by_nnx, kind),
-            {"in_features": Argument(3, "int"), "rngs": Argument(RNGS)} | LAYER | NEEDED | OWN.get(kind, {}),
+            {"in_features": Argument(3, "int"), "rngs": Argument(RNGS)} | LAYER | NEEDED | OF_NNX | OWN.get(kind, {}),
         )
         for kind in ("RNN", "LSTM")
     },
@@ -105,7 +122,8 @@ DOORS = {
             {"in_features": SIZE, "hidden_features": SIZE, "rngs": Argument(RNGS)}
             | CELL
             | OWN.get(kind, {})
-            | OPTIONAL,
+            | OPTIONAL
+            | OF_NNX,
         )
         for kind in ("SimpleCell", "LSTMCell", "AffineCell")
     },
@@ -118,6 +136,13 @@ DOORS = {
         {"input_shape": SHAPE, "rngs": Argument(RNGS, "None"), "carry_init": Argument(None, "None")},
     ),
 }
+
+
+@pytest.fixture(autouse=True)
+def _promotes():
+    """As Flax itself needs it."""
+    with flax_promotes():
+        yield
 
 
 class TestDoors(Attacks):

@@ -14,8 +14,9 @@ import pytest
 from flax import linen as nn
 
 import jaxrnn as jr
-from jaxrnn import linen
+from jaxrnn import interop, linen
 
+from .cell_table import random_like
 from .flax_table import (
     BATCH,
     CELLS,
@@ -23,11 +24,15 @@ from .flax_table import (
     HIDDEN,
     LAYERS,
     LENGTHS,
+    OWN_OF_LINEN,
+    PROMOTED,
     STEPS,
+    TORCH_CELLS,
     assert_close,
     assert_same,
     cell_params,
     core_cell,
+    flax_promotes,
     from_flax,
     from_torch,
     inputs,
@@ -42,7 +47,6 @@ from .flax_table import (
     total,
 )
 
-TORCH_CELLS = [name for name in CELLS if name != "affine"]
 torch_warns = pytest.mark.filterwarnings("ignore:LSTM with projections is not supported")
 
 
@@ -163,17 +167,209 @@ def test_flax_s_rnn_gives_reversed_output_without_keep_order_and_takes_a_carry()
     assert_close((final, ys), (expected, forward[:, ::-1]))
 
 
-@pytest.mark.parametrize("name", ["rnn", "gru", "lstm"])
+def own(name, **options):
+    """Flax's cell of the table, its variables, ours and its variables, with the same weights."""
+    kind, arguments = OWN_OF_LINEN[name]
+    cells = [getattr(library, kind)(HIDDEN, **arguments, **options) for library in (nn, linen)]
+    carry = cells[0].initialize_carry(jax.random.key(0), (BATCH, FEATURES))
+    theirs = random_like(jax.eval_shape(cells[0].init, jax.random.key(0), carry, jnp.ones((BATCH, FEATURES))))
+    return cells[0], theirs, cells[1], {"params": from_flax(kind, theirs["params"])}
+
+
+def in_cell(variables):
+    return {"params": {"cell": variables["params"]}}
+
+
+@pytest.mark.parametrize("name", OWN_OF_LINEN)
 def test_cells_equal_flax_s_own(name):
-    x, bias = jnp.asarray(inputs(BATCH, STEPS, FEATURES)), nn.initializers.normal()
-    kind, _, _ = CELLS[name]
-    layers = [nn.RNN(getattr(library, kind)(HIDDEN, bias_init=bias), return_carry=True) for library in (nn, linen)]
-    theirs = layers[0].init(jax.random.key(0), x)["params"]["cell"]
+    x = jnp.asarray(inputs(BATCH, STEPS, FEATURES))
+    theirs, their_variables, ours, our_variables = own(name)
     results = [
-        layer.apply({"params": {"cell": params}}, x, seq_lengths=LENGTHS, reverse=True)
-        for layer, params in zip(layers, (theirs, from_flax(name, theirs)), strict=True)
+        nn.RNN(cell, return_carry=True).apply(in_cell(variables), x, seq_lengths=LENGTHS, reverse=True)
+        for cell, variables in ((theirs, their_variables), (ours, our_variables))
     ]
-    assert_close(*results)
+    assert_close(*results, bound=1e-5)
+    fresh = ours.init(jax.random.key(0), ours.initialize_carry(None, (BATCH, FEATURES)), x[:, 0])
+    assert jax.tree.map(jnp.shape, fresh) == jax.tree.map(jnp.shape, our_variables)
+
+
+@pytest.mark.parametrize("name", ["gru", "lstm", "mgu"])
+@pytest.mark.parametrize(("of_x", "of_params", "result"), PROMOTED)
+def test_dtypes_are_promoted_as_in_flax(name, of_x, of_params, result):
+    theirs, their_variables, ours, our_variables = own(name)
+    x = jnp.asarray(3 * inputs(BATCH, FEATURES)).astype(of_x)
+    carry = jax.tree.map(jnp.asarray, make_carry("lstm" if name == "lstm" else "gru", BATCH))
+    cast = lambda tree: jax.tree.map(lambda a: a.astype(of_params), tree)  # noqa: E731
+    with flax_promotes():
+        ends = [c.apply(cast(v), carry, x) for c, v in ((theirs, their_variables), (ours, our_variables))]
+    assert {a.dtype for a in jax.tree.leaves(ends)} == {jnp.dtype(result)}
+    assert_close(*ends, bound=1e-5 if of_params == "float32" else 0.1)  # a Dense of Flax's may be in bfloat16
+
+
+def test_layers_promote():
+    layer, x = linen.LSTM(HIDDEN, batch_first=True), inputs(BATCH, STEPS, FEATURES)
+    variables = layer.init(jax.random.key(0), x)
+    h_0 = (inputs(1, BATCH, HIDDEN), inputs(1, BATCH, HIDDEN, seed=1))
+    with flax_promotes():
+        for dtype in ("int32", "bfloat16", "float16"):
+            low = jnp.asarray(3 * x).astype(dtype)
+            assert_same(layer.apply(variables, low, h_0), layer.apply(variables, low.astype(jnp.float32), h_0))
+    half = linen.LSTM(HIDDEN, batch_first=True, dtype=jnp.bfloat16)
+    output, states = half.apply(variables, (3 * x).astype(int), h_0)
+    assert {a.dtype for a in (output, *states)} == {jnp.dtype("bfloat16")}
+
+
+@pytest.mark.parametrize("name", ["rnn", "gru", "lstm"])
+def test_zeros_follow_parameters_that_were_cast(name):
+    """After init, and with no carry given."""
+    cell, variables = init_cell(name)
+    cast = jax.tree.map(lambda a: a.astype(jnp.bfloat16), variables)
+    layer, x = nn.RNN(cell, return_carry=True), jnp.asarray(inputs(BATCH, STEPS, FEATURES))
+    half = layer.apply(in_cell(cast), x.astype(jnp.bfloat16))
+    assert {a.dtype for a in jax.tree.leaves(half)} == {jnp.dtype("bfloat16")}
+    assert_same(half, unrolled(name, cast["params"], x.astype(jnp.bfloat16)))
+    with flax_promotes():
+        carry, ys = layer.apply(in_cell(cast), x)
+    assert {a.dtype for a in jax.tree.leaves(carry)} == {jnp.dtype("bfloat16")}  # a scan carries what it was given
+    assert ys.dtype == jnp.float32
+    assert_close((carry, ys), layer.apply(in_cell(variables), x), bound=0.1)
+
+
+def assert_boxed(box, names, array):
+    assert box.names == names
+    np.testing.assert_array_equal(box.value, array)
+
+
+@pytest.mark.parametrize("with_names", [nn.with_partitioning, nn.with_logical_partitioning])
+def test_partitioned_initializers(with_names):
+    """The same numbers, in boxes with the names of axes in our order, (gates and units, features)."""
+    draws = {
+        "kernel_init": nn.initializers.lecun_normal(),
+        "recurrent_kernel_init": nn.initializers.orthogonal(),
+        "bias_init": nn.initializers.normal(),
+    }
+    names = {"kernel_init": ("in", "units"), "recurrent_kernel_init": (None, "units"), "bias_init": ("units",)}
+    boxed = {argument: with_names(draw, names[argument]) for argument, draw in draws.items()}
+    plain, named = init_cell("lstm", **draws)[1]["params"], init_cell("lstm", **boxed)[1]["params"]
+    assert_boxed(named["weight_ih"], ("units", "in"), plain["weight_ih"])
+    assert_boxed(named["weight_hh"], ("units", None), plain["weight_hh"])
+    assert_boxed(named["bias_hh"], ("units",), plain["bias_hh"])
+    carry, x = make_carry("lstm", BATCH), inputs(BATCH, FEATURES)
+    cell = make_cell("lstm", **boxed)
+    assert_same(cell.apply({"params": named}, carry, x), cell.apply({"params": plain}, carry, x))
+    spec = nn.get_partition_spec(named)["weight_ih"]
+    assert tuple(spec) == ("units", "in")
+
+    xs = inputs(STEPS, BATCH, FEATURES)
+    layers = [linen.GRU(HIDDEN, num_layers=2, bidirectional=True, **given) for given in (draws, boxed)]
+    plain, named = (layer.init(jax.random.key(0), xs)["params"] for layer in layers)
+    for name in plain:
+        expected = {"weight_ih": ("units", "in"), "weight_hh": ("units", None)}.get(name[:9], ("units",))
+        assert_boxed(named[name], expected, plain[name])
+    assert_same(layers[1].apply({"params": named}, xs), layers[0].apply({"params": plain}, xs))
+
+
+def test_partitioned_parameters_gain_an_axis():
+    kernel = nn.with_partitioning(nn.initializers.lecun_normal(), ("in", "units"))
+    ensemble = nn.vmap(
+        linen.GRUCell,
+        in_axes=None,
+        variable_axes={"params": 0},
+        split_rngs={"params": True},
+        axis_size=2,
+        metadata_params={nn.meta.PARTITION_NAME: "members"},
+    )(HIDDEN, kernel_init=kernel)
+    members = ensemble.init(jax.random.key(0), CARRY, X[0])
+    assert members["params"]["weight_ih"].names == ("members", "units", "in")
+    assert ensemble.apply(members, CARRY, X[0])[1].shape == (2, BATCH, HIDDEN)
+
+
+def test_initializers_of_layers_act_gate_by_gate():
+    layer = linen.LSTM(HIDDEN, num_layers=2, proj_size=2, bidirectional=True, bias_init=nn.initializers.ones)
+    layer = layer.clone(recurrent_kernel_init=lambda key, shape, dtype: jnp.full(shape, shape[0], dtype))
+    params, own = (module.init(jax.random.key(0), X)["params"] for module in (layer, linen.LSTM(HIDDEN)))
+    assert all((a == 1).all() for name, a in params.items() if name.startswith("bias"))
+    assert all((a == 2).all() for name, a in params.items() if name.startswith("weight_hh"))  # (R, H) a gate
+    assert {name[:9]: a.shape for name, a in params.items()}["weight_hr"] == (2, HIDDEN)
+    np.testing.assert_array_less(np.abs(params["weight_ih_l1_reverse"]), HIDDEN**-0.5)
+    plain = linen.LSTM(HIDDEN, kernel_init=nn.initializers.ones).init(jax.random.key(0), X)["params"]
+    assert_same(plain["weight_hh_l0"], own["weight_hh_l0"])  # what no initializer is for stays as it was
+
+
+def test_the_minimal_gated_unit_has_two_initializers_of_biases():
+    cell = linen.MGUCell(HIDDEN, forget_bias_init=nn.with_partitioning(nn.initializers.ones, ("units",)))
+    own, given = (c.init(jax.random.key(0), CARRY, X[0])["params"] for c in (linen.MGUCell(HIDDEN), cell))
+    for name in ("bias_ih", "bias_hh"):
+        assert_boxed(given[name], ("units",), jnp.concatenate([jnp.ones(HIDDEN), own[name][HIDDEN:]]))
+
+
+@pytest.mark.parametrize(
+    ("places", "options"),
+    [
+        ((5, 4), {"kernel_size": (3, 2)}),
+        ((6,), {"kernel_size": (3,), "padding": "CIRCULAR"}),
+        ((6,), {"kernel_size": (3,), "padding": "CAUSAL", "strides": 1}),
+        ((3, 4, 2), {"kernel_size": (2, 3, 1), "padding": ((0, 1), (2, 0), (0, 0))}),
+    ],
+)
+def test_convolutions_equal_flax_s_own(places, options):
+    x = jnp.asarray(inputs(BATCH, STEPS, *places, FEATURES))
+    theirs, ours = (library.ConvLSTMCell(HIDDEN, **options) for library in (nn, linen))
+    with flax_promotes():
+        variables = random_like(jax.eval_shape(nn.RNN(theirs).init, jax.random.key(0), x))
+        expected = nn.RNN(theirs, return_carry=True).apply(variables, x, seq_lengths=LENGTHS)
+    _, params = interop.from_linen(variables)
+    tensors = {name: a for name, a in params["cell"]._asdict().items() if a is not None}
+    layer = nn.RNN(ours, return_carry=True)
+    assert_close(layer.apply(in_cell({"params": tensors}), x, seq_lengths=LENGTHS), expected, bound=1e-5)
+    fresh = layer.init(jax.random.key(0), x)
+    assert jax.tree.map(jnp.shape, fresh) == jax.tree.map(jnp.shape, in_cell({"params": tensors}))
+
+
+@pytest.mark.parametrize("batch_first", [True, False])
+@pytest.mark.parametrize("lengths", [None, np.array([[6, 1], [0, 4], [2, 3]])])
+def test_layers_take_any_batch_axes(batch_first, lengths):
+    """And no lengths for one sequence without them; each as if it were alone."""
+    layer = linen.LSTM(HIDDEN, num_layers=2, batch_first=batch_first)
+    time = 2 if batch_first else 0
+    x, h_0 = inputs(3, 2, STEPS, FEATURES), (inputs(2, 3, 2, HIDDEN), inputs(2, 3, 2, HIDDEN, seed=1))
+    x = jnp.moveaxis(x, 2, time)
+    variables = layer.init(jax.random.key(0), x)
+    output, states = layer.apply(variables, x, h_0, lengths=lengths)
+    output = jnp.moveaxis(output, time, 2)
+    for index in np.ndindex(3, 2):
+        alone = [jnp.moveaxis(x, time, 2)[index], jax.tree.map(lambda a, i=index: a[(slice(None), *i)], h_0)]
+        expected = layer.apply(variables, *alone, lengths=None if lengths is None else lengths[index])
+        assert_close((output[index], jax.tree.map(lambda a, i=index: a[(slice(None), *i)], states)), expected)
+
+
+def test_layers_in_sequential():
+    model = nn.Sequential(
+        [
+            linen.GRU(HIDDEN, batch_first=True, return_carry=False),
+            nn.relu,
+            linen.LSTM(3, return_carry=False),
+            nn.Dense(2),
+        ]
+    )
+    x = jnp.asarray(inputs(BATCH, STEPS, FEATURES))
+    output, variables = model.init_with_output(jax.random.key(0), x)
+    assert output.shape == (BATCH, STEPS, 2)
+    layer = linen.GRU(HIDDEN, batch_first=True)
+    params = {"params": variables["params"]["layers_0"]}
+    alone = layer.apply(params, x, return_carry=False)
+    assert_same(alone, layer.apply(params, x)[0])
+
+
+def test_variables_of_flax_s_own_cells_are_taken_over_and_back():
+    _, their_variables, ours, our_variables = own("lstm")
+    cell, params = interop.from_linen(their_variables)
+    assert cell == jr.lstm
+    assert_same({name: a for name, a in params._asdict().items() if a is not None}, our_variables["params"])
+    back = interop.to_linen(jr.lstm, cell_params("lstm", our_variables["params"]))
+    assert_same(back, their_variables)
+    with pytest.raises(ValueError, match=r"^LSTMCell has no parameters \['weight_ih', 'weight_hh', .* got \['hf'"):
+        ours.apply(their_variables, (CARRY, CARRY), X[0])
 
 
 @pytest.mark.parametrize(("name", "kind"), [("rnn", "RNN"), ("gru", "GRU"), ("lstm", "LSTM")])
@@ -351,8 +547,16 @@ class Tagger(nn.Module):
 
 def test_modules_nest():
     variables = Tagger().init(jax.random.key(0), jnp.ones((BATCH, STEPS, FEATURES)))
-    assert set(variables["params"]) == {"LSTM_0", "LSTMCell_0", "Dense_0"}
+    assert set(variables["params"]) == {"LSTM_0", "OptimizedLSTMCell_0", "Dense_0"}
     assert Tagger().apply(variables, jnp.ones((BATCH, STEPS, FEATURES))).shape == (BATCH, STEPS, 2)
+
+
+def promoting(call):
+    def called():
+        with flax_promotes():
+            return call()
+
+    return called
 
 
 X = jnp.ones((STEPS, BATCH, FEATURES))
@@ -372,9 +576,25 @@ ERRORS = {
     "hidden_size": (lambda: linen.RNN(0).init(jax.random.key(0), X), ValueError, "hidden_size must be at least 1"),
     "features": (lambda: linen.GRUCell(0).initialize_carry(None, (2,)), ValueError, "features must be at least 1"),
     "nonlinearity": (lambda: linen.RNN(5, nonlinearity="sin").init(jax.random.key(0), X), ValueError, "nonlinearity"),
-    "activation_fn": (lambda: init_cell("rnn", activation_fn=jnp.sin), ValueError, "activation_fn must be jnp.tanh"),
-    "residual": (lambda: linen.SimpleCell(5, residual=True), TypeError, "residual"),
-    "gate_fn": (lambda: linen.LSTMCell(5, gate_fn=nn.sigmoid), TypeError, "gate_fn"),
+    "activation_fn": (
+        lambda: init_cell("rnn", activation_fn="tanh"),
+        TypeError,
+        r"activation_fn must be a function \(a\) -> array, got str",
+    ),
+    "gate_fn": (lambda: init_cell("lstm", gate_fn=lambda a, b: a), TypeError, "gate_fn must be a function"),
+    "residual": (lambda: init_cell("rnn", residual=1), TypeError, "residual must be a bool"),
+    "reset_gate": (lambda: linen.MGUCell(5, reset_gate=0).initialize_carry(None, (2,)), TypeError, "reset_gate must"),
+    "forget_bias_init": (
+        lambda: linen.MGUCell(5, forget_bias_init=1.0).init(jax.random.key(0), CARRY, X[0]),
+        TypeError,
+        "forget_bias_init must be a function",
+    ),
+    "strides": (
+        lambda: linen.ConvLSTMCell(5, (3,), strides=2).initialize_carry(None, (2, 3)),
+        ValueError,
+        "strides must be 1",
+    ),
+    "unknown": (lambda: linen.OptimizedLSTMCell(5, gate=1), TypeError, "^OptimizedLSTMCell.* 'gate'"),
     "bias": (lambda: linen.GRUCell(5, bias=1).initialize_carry(None, (2,)), TypeError, "bias must be a bool"),
     "cell": (
         lambda: linen.AffineCell(5, cell=jnp.tanh).initialize_carry(None, (2,)),
@@ -389,16 +609,33 @@ ERRORS = {
     ),
     "x": (lambda: linen.GRU(5).init(jax.random.key(0), [1.0]), TypeError, "x must be an array, got list"),
     "x_rank": (lambda: linen.GRU(5).init(jax.random.key(0), jnp.ones(())), ValueError, r"x has shape \(\)"),
-    "x_dtype": (
-        lambda: linen.GRU(5).init(jax.random.key(0), X.astype(jnp.bfloat16)),
-        ValueError,
-        "x has dtype bfloat16",
+    "x_complex": (
+        promoting(lambda: linen.GRU(5).init(jax.random.key(0), X * 1j)),
+        TypeError,
+        r"x must be an array of real numbers, as a layer has them, got complex64\[6,3,4\]",
     ),
-    "x_integers": (
-        lambda: linen.GRU(5, dtype=jnp.float32).init(jax.random.key(0), X.astype(int)),
-        ValueError,
-        "x has dtype int32",
+    "x_keys": (
+        lambda: linen.GRU(4).init(jax.random.key(0), jax.random.split(jax.random.key(0), (3, 2, 4))),
+        TypeError,
+        "x must be an array of numbers",
     ),
+    "batch_of_h_0": (
+        lambda: linen.GRU(5).init(jax.random.key(0), jnp.ones((6, 2, 3, 4)), jnp.ones((1, 3, 2, 5))),
+        ValueError,
+        r"h_0 has shape \(1, 3, 2, 5\), expected the batch axes \(2, 3\) of x",
+    ),
+    "batch_of_lengths": (
+        lambda: linen.GRU(5).init(jax.random.key(0), jnp.ones((6, 2, 3, 4)), lengths=[1, 2, 3, 4, 5, 6]),
+        ValueError,
+        r"lengths has shape \(6,\), expected the batch axes \(2, 3\) of x",
+    ),
+    "return_carry": (lambda: linen.GRU(5, return_carry=1).init(jax.random.key(0), X), TypeError, "return_carry must"),
+    "variables": (
+        lambda: linen.GRU(5).apply({"params": {"weight_hh_l0": CARRY}}, X),
+        ValueError,
+        r"^GRU has no parameters \['weight_ih_l0', 'bias_hh_l0', 'bias_ih_l0'\], expected .*, got \['weight_hh_l0'\]",
+    ),
+    "no_variables": (lambda: linen.GRUCell(5).apply({}, CARRY, X[0]), ValueError, "^GRUCell has no parameters"),
     "x_features": (
         lambda: linen.GRU(5).apply(linen.GRU(5).init(jax.random.key(0), X), X[..., 1:]),
         flax.errors.ScopeParamShapeError,

@@ -15,7 +15,9 @@ from flax import nnx
 import jaxrnn as jr
 import jaxrnn.linen
 import jaxrnn.nnx
+from jaxrnn import interop
 
+from .cell_table import random_like
 from .flax_table import (
     BATCH,
     CELLS,
@@ -23,11 +25,15 @@ from .flax_table import (
     HIDDEN,
     LAYERS,
     LENGTHS,
+    OWN,
+    PROMOTED,
     STEPS,
+    TORCH_CELLS,
     assert_close,
     assert_same,
     cell_params,
     core_cell,
+    flax_promotes,
     from_torch,
     inputs,
     layer_inputs,
@@ -41,7 +47,6 @@ from .flax_table import (
     total,
 )
 
-TORCH_CELLS = [name for name in CELLS if name != "affine"]
 torch_warns = pytest.mark.filterwarnings("ignore:LSTM with projections is not supported")
 
 
@@ -158,6 +163,186 @@ def test_flax_s_rnn_gives_reversed_output_without_keep_order_and_takes_a_carry()
     final, ys = nnx.RNN(cell, reverse=True)(x, initial_carry=carry, return_carry=True)
     expected, forward = unrolled("lstm", params_of(cell), x, state=to_state(carry), reverse=True)
     assert_close((final, ys), (expected, forward[:, ::-1]))
+
+
+def own(name, **options):
+    """Flax's cell of the table and ours, with the same weights."""
+    kind, arguments = OWN[name]
+    cells = [
+        getattr(library, kind)(FEATURES, HIDDEN, **arguments, **options, rngs=nnx.Rngs(0))
+        for library in (nnx, jaxrnn.nnx)
+    ]
+    theirs = random_like(params_of(cells[0]))
+    nnx.update(cells[0], theirs)
+    _, params = interop.from_nnx(theirs, nonlinearity="tanh")
+    nnx.update(cells[1], {name: a for name, a in params._asdict().items() if a is not None})
+    return cells
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_cells_equal_flax_s_own(name):
+    x = jnp.asarray(inputs(BATCH, STEPS, FEATURES))
+    with flax_promotes():
+        results = [nnx.RNN(cell, return_carry=True)(x, seq_lengths=LENGTHS, reverse=True) for cell in own(name)]
+    assert_close(*results, bound=1e-5)
+
+
+@pytest.mark.parametrize("name", ["rnn", "gru", "lstm", "optimized_lstm"])
+@pytest.mark.parametrize(("of_x", "of_params", "result"), PROMOTED)
+def test_dtypes_are_promoted_as_in_flax(name, of_x, of_params, result):
+    cells = own(name, dtype=None)
+    x = jnp.asarray(3 * inputs(BATCH, FEATURES)).astype(of_x)
+    carry = jax.tree.map(jnp.asarray, make_carry("lstm" if "lstm" in name else name, BATCH))
+    for cell in cells:
+        nnx.update(cell, jax.tree.map(lambda a: a.astype(of_params), params_of(cell)))
+    with flax_promotes():
+        ends = [cell(carry, x) for cell in cells]
+    assert {a.dtype for a in jax.tree.leaves(ends)} == {jnp.dtype(result)}
+    assert_close(*ends, bound=1e-5 if of_params == "float32" else 0.1)  # a Linear of Flax's may be in bfloat16
+
+
+def test_a_function_of_one_s_own_promotes():
+    given = []
+
+    def promote(arrays, *, dtype):
+        given.append(dtype)
+        return tuple(jnp.asarray(a, jnp.bfloat16) for a in arrays)
+
+    cell = make_cell("lstm", promote_dtype=promote)
+    carry, y = cell(make_carry("lstm", BATCH), inputs(BATCH, FEATURES))
+    assert given == [None]
+    assert y.dtype == jnp.bfloat16
+    expected = make_cell("lstm", dtype=jnp.bfloat16)(make_carry("lstm", BATCH), inputs(BATCH, FEATURES))
+    assert_same(y, expected[1])
+    assert {a.dtype for a in carry} == {jnp.dtype("float32")}  # a scan carries what it was given
+    with pytest.raises(TypeError, match="promote_dtype must return 7 arrays, as many as it got, got None"):
+        make_cell("lstm", promote_dtype=lambda arrays, *, dtype: None)(make_carry("lstm", BATCH), X[0])
+
+
+@pytest.mark.parametrize("name", ["rnn", "gru", "lstm"])
+def test_zeros_follow_parameters_that_were_cast(name):
+    """And no carry given."""
+    cell, x = make_cell(name), jnp.asarray(inputs(BATCH, STEPS, FEATURES))
+    whole = nnx.RNN(cell, return_carry=True)(x)
+    nnx.update(cell, jax.tree.map(lambda a: a.astype(jnp.bfloat16), params_of(cell)))
+    half = nnx.RNN(cell, return_carry=True)(x.astype(jnp.bfloat16))
+    assert {a.dtype for a in jax.tree.leaves(half)} == {jnp.dtype("bfloat16")}
+    assert_same(half, unrolled(name, params_of(cell), x.astype(jnp.bfloat16)))
+    with flax_promotes():
+        carry, ys = nnx.RNN(cell, return_carry=True)(x)
+    assert {a.dtype for a in jax.tree.leaves(carry)} == {jnp.dtype("bfloat16")}
+    assert ys.dtype == jnp.float32
+    assert_close((carry, ys), whole, bound=0.1)
+
+
+def test_rngs_that_are_kept():
+    """As in Flax, which forks its stream "carry" too."""
+    normal = nnx.initializers.normal()
+    cell = make_cell("lstm", keep_rngs=True)
+    with pytest.warns(UserWarning, match="keep_rngs"):
+        theirs = nnx.LSTMCell(FEATURES, HIDDEN, keep_rngs=True, rngs=nnx.Rngs(0))
+    first, second = (cell.initialize_carry((BATCH, FEATURES), carry_init=normal) for _ in range(2))
+    assert not jnp.allclose(first[0], second[0])
+    assert cell.rngs.count[...] == 4
+    theirs.initialize_carry((BATCH, FEATURES), carry_init=normal)
+    assert theirs.rngs.count[...] == 2
+    assert make_cell("lstm").rngs is None
+
+
+KERNELS = {"kernel_metadata": ("in", "units"), "recurrent_kernel_metadata": ("units",), "bias_metadata": ("units",)}
+METADATA = {name: {"out_sharding": names, "note": name} for name, names in KERNELS.items()}
+
+
+def mesh_of(*names):
+    """A mesh of one device, without which Flax takes no names."""
+    return jax.make_mesh((1,) * len(names), names, axis_types=(jax.sharding.AxisType.Auto,) * len(names))
+
+
+@pytest.mark.parametrize("kind", ["GRU", "OptimizedLSTMCell", "SimpleCell"])
+def test_metadata(kind):
+    """With the names of axes in our order, (gates and units, features)."""
+    with jax.set_mesh(mesh_of("in", "units")):
+        module = getattr(jaxrnn.nnx, kind)(FEATURES, HIDDEN, **METADATA, rngs=nnx.Rngs(0))
+    expected = {"weight_ih": ("units", "in"), "weight_hh": (None, "units"), "bias_ih": ("units",)}
+    suffix = "" if kind.endswith("Cell") else "_l0"
+    for name, names in expected.items():
+        variable = getattr(module, name + suffix)
+        assert variable.out_sharding == names
+        assert variable.note == {"weight_ih": "kernel_metadata", "weight_hh": "recurrent_kernel_metadata"}.get(
+            name, "bias_metadata"
+        )
+        assert variable[...].sharding.spec == jax.sharding.PartitionSpec(*names)
+    assert_same(params_of(module), params_of(getattr(jaxrnn.nnx, kind)(FEATURES, HIDDEN, rngs=nnx.Rngs(0))))
+
+
+@pytest.mark.parametrize("kind", ["GRU", "LSTMCell"])
+def test_initializers_with_metadata(kind):
+    draw, make = nnx.initializers.lecun_normal(), getattr(jaxrnn.nnx, kind)
+    with jax.set_mesh(mesh_of("in", "units")):
+        named = make(FEATURES, HIDDEN, kernel_init=nnx.with_partitioning(draw, ("in", "units")), rngs=nnx.Rngs(0))
+    plain = make(FEATURES, HIDDEN, kernel_init=draw, rngs=nnx.Rngs(0))
+    assert_same(params_of(named), params_of(plain))
+    name = next(name for name in params_of(named) if name.startswith("weight_ih"))
+    assert getattr(named, name).out_sharding == ("units", "in")
+    assert getattr(named, name)[...].sharding.spec == jax.sharding.PartitionSpec("units", "in")
+
+
+def test_cells_of_images():
+    """Any cell of the library whose parameters have torch's names, here with kernels over places."""
+    names = ("height", "width", "in", "units")
+    with jax.set_mesh(mesh_of(*names)):
+        cell = jaxrnn.nnx.AffineCell(
+            FEATURES,
+            HIDDEN,
+            cell=jr.conv_lstm,
+            kernel_init=lambda key, shape, dtype: jnp.reshape(jnp.arange(np.prod(shape), dtype=dtype), shape),
+            kernel_metadata={"out_sharding": names},
+            rngs=nnx.Rngs(0),
+        )
+    assert cell.weight_ih.shape == (4 * HIDDEN, FEATURES, 3, 3)
+    assert cell.weight_ih.out_sharding == ("units", "in", "height", "width")
+    kernel = np.arange(9 * FEATURES * HIDDEN, dtype=np.float32).reshape(3, 3, FEATURES, HIDDEN)
+    np.testing.assert_array_equal(cell.weight_ih[HIDDEN + 2, 1], kernel[:, :, 1, 2])
+    images = jnp.asarray(inputs(BATCH, STEPS, 4, 5, FEATURES))
+    ys = nnx.RNN(cell)(images)
+    params = cell_params("affine", params_of(cell))
+    assert_close(ys, jnp.swapaxes(jr.unroll(jr.conv_lstm, params, jnp.swapaxes(images, 0, 1))[1], 0, 1), bound=1e-5)
+
+
+@pytest.mark.parametrize("lengths", [None, np.array([[6, 1], [0, 4], [2, 3]])])
+def test_layers_take_any_batch_axes(lengths):
+    layer = jaxrnn.nnx.GRU(FEATURES, HIDDEN, bidirectional=True, batch_first=True, rngs=nnx.Rngs(0))
+    x, h_0 = inputs(3, 2, STEPS, FEATURES), inputs(2, 3, 2, HIDDEN)
+    output, h_n = layer(x, h_0, lengths=lengths)
+    flat = layer(
+        x.reshape(6, STEPS, FEATURES), h_0.reshape(2, 6, HIDDEN), lengths=None if lengths is None else lengths.ravel()
+    )
+    assert_same((output.reshape(6, STEPS, -1), h_n.reshape(2, 6, HIDDEN)), flat)
+
+
+def test_layers_in_sequential():
+    rngs = nnx.Rngs(0)
+    options = {"batch_first": True, "return_carry": False, "rngs": rngs}
+    model = nnx.Sequential(
+        jaxrnn.nnx.GRU(FEATURES, HIDDEN, **options),
+        nnx.relu,
+        jaxrnn.nnx.LSTM(HIDDEN, 3, 2, dropout=0.5, **options),
+        nnx.Linear(3, 2, rngs=rngs),
+    )
+    x = jnp.asarray(inputs(BATCH, STEPS, FEATURES))
+    assert model(x).shape == (BATCH, STEPS, 2)
+    assert not jnp.allclose(model(x, rngs=nnx.Rngs(dropout=1)), model(x, rngs=nnx.Rngs(dropout=2)))
+    first = model.layers[0]
+    assert_same(first(x), first(x, return_carry=True)[0])
+
+
+def test_initializers_are_no_part_of_a_module():
+    """Nor two modules' difference, so that what is compiled for one serves the other; as in Flax."""
+    draws = nnx.initializers.zeros, nnx.initializers.ones
+    for kind in ("GRU", "LSTMCell", "SimpleCell"):
+        make = getattr(jaxrnn.nnx, kind)
+        graphs = [nnx.graphdef(make(4, 5, kernel_init=draw, bias_init=draw, rngs=nnx.Rngs(0))) for draw in draws]
+        assert graphs[0] == graphs[1]
 
 
 @pytest.mark.parametrize(("name", "kind"), [("rnn", "RNN"), ("gru", "GRU"), ("lstm", "LSTM")])
@@ -379,6 +564,12 @@ def test_checkpoint():
     assert_close(*map(nnx.to_pure_dict, gradients))
 
 
+def without_weight_hh():
+    cell = make_cell("gru")
+    del cell.weight_hh
+    cell(CARRY, X[0])
+
+
 X = jnp.ones((STEPS, BATCH, FEATURES))
 CARRY = jnp.zeros((BATCH, HIDDEN))
 ERRORS = {
@@ -389,16 +580,23 @@ ERRORS = {
     "rngs": (lambda: jaxrnn.nnx.GRUCell(4, 5), TypeError, "rngs"),
     "rngs_int": (lambda: jaxrnn.nnx.GRU(4, 5, rngs=0), TypeError, r"rngs must be nnx\.Rngs, got int"),
     "nonlinearity": (lambda: jaxrnn.nnx.RNN(4, 5, nonlinearity="sin", rngs=nnx.Rngs(0)), ValueError, "nonlinearity"),
-    "activation_fn": (lambda: make_cell("rnn", activation_fn=jnp.sin), ValueError, "activation_fn must be jnp.tanh"),
-    "residual": (lambda: make_cell("rnn", residual=True), TypeError, "residual"),
-    "gate_fn": (lambda: make_cell("lstm", gate_fn=nnx.sigmoid), TypeError, "gate_fn"),
-    "keep_rngs": (lambda: make_cell("lstm", keep_rngs=True), TypeError, "keep_rngs"),
+    "activation_fn": (lambda: make_cell("rnn", activation_fn="tanh"), TypeError, "activation_fn must be a function"),
+    "residual": (lambda: make_cell("rnn", residual=1), TypeError, "residual must be a bool"),
+    "gate_fn": (lambda: make_cell("lstm", gate_fn=lambda a, b: a), TypeError, "gate_fn must be a function"),
+    "keep_rngs": (lambda: make_cell("lstm", keep_rngs=1), TypeError, "keep_rngs must be a bool"),
+    "metadata": (lambda: make_cell("lstm", kernel_metadata=("a",)), TypeError, "kernel_metadata must be a dict"),
+    "promote_dtype": (
+        lambda: make_cell("lstm", promote_dtype=lambda arrays: arrays),
+        TypeError,
+        "promote_dtype must be a function",
+    ),
+    "return_carry": (lambda: make_layer("gru", return_carry=1), TypeError, "return_carry must be a bool"),
+    "missing": (without_weight_hh, ValueError, r"^GRUCell has no parameters \['weight_hh'\], expected"),
     "bias": (lambda: make_cell("gru", bias=1), TypeError, "bias must be a bool"),
     "cell": (lambda: jaxrnn.nnx.AffineCell(4, 5, cell=jnp.tanh, rngs=nnx.Rngs(0)), TypeError, "cell must be a jaxrnn"),
     "dtype": (lambda: make_layer("gru", dtype=jnp.int32), TypeError, "^dtype must be floating"),
     "param_dtype": (lambda: make_cell("gru", param_dtype=jnp.int32), TypeError, "param_dtype must be floating"),
     "x": (lambda: make_layer("gru")([1.0]), TypeError, "x must be an array, got list"),
-    "x_dtype": (lambda: make_layer("gru")(X.astype(jnp.bfloat16)), ValueError, "x has dtype bfloat16"),
     "x_features": (lambda: make_layer("gru")(X[..., 1:]), ValueError, "input_size=4"),
     "h_0": (lambda: make_layer("lstm")(X, CARRY), TypeError, r"h_0 must be a tuple \(h_0, c_0\)"),
     "lengths": (lambda: make_layer("gru")(X, lengths=jnp.array([9, 1, 1])), ValueError, r"must lie in \[0, 6\]"),
@@ -417,7 +615,7 @@ def test_errors(name):
 
 
 def test_constructors_spell_every_argument():
-    names = ("RNN", "GRU", "LSTM", "SimpleCell", "GRUCell", "LSTMCell", "AffineCell")
+    names = jaxrnn.nnx.__all__
     signatures = {name: inspect.signature(getattr(jaxrnn.nnx, name).__init__).parameters for name in names}
     for parameters in signatures.values():
         kinds = {parameter.kind for parameter in parameters.values()}

@@ -111,37 +111,11 @@ def test_wrapping_gates_does_not_change_what_they_do():
     )
 
 
-# Convolutional LSTM (Shi et al. 2015, arXiv:1506.04214), without peepholes.
-def _conv_init(key, channels, hidden_channels, *, dtype=jnp.float32):
-    shape = (3, 3, channels + hidden_channels, 4 * hidden_channels)
-    return {"kernel": 0.2 * jax.random.normal(key, shape, dtype), "bias": jnp.zeros(4 * hidden_channels, dtype)}
-
-
-def _conv_state(params, batch_shape=()):
-    zeros = jnp.zeros((*batch_shape, params["bias"].shape[0] // 4))
-    return zeros, zeros
-
-
-def _conv_step(params, state, x):
-    h, c = state
-    inputs = jnp.concatenate([x, h], -1).reshape(-1, *x.shape[-3:-1], params["kernel"].shape[2])
-    gates = jax.lax.conv_general_dilated(
-        inputs, params["kernel"], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
-    gates = gates.reshape(*x.shape[:-1], -1)
-    i, f, g, o = jnp.split(gates + jnp.broadcast_to(params["bias"], gates.shape), 4, -1)
-    c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
-    return jax.nn.sigmoid(o) * jnp.tanh(c), c
-
-
-conv_lstm = jr.Cell(_conv_init, _conv_state, _conv_step, lambda state: state[0], input_ndim=3)
-
-
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("depth", [1, 2])
 def test_images_with_lengths(reverse, depth):
     """xs (T, N, 8, 8, 1): a batch of N, lengths (N,); each image sequence by itself gives the same."""
-    cell = jr.stack(*[conv_lstm] * depth) if depth > 1 else conv_lstm
+    cell = jr.stack(*[jr.conv_lstm] * depth) if depth > 1 else jr.conv_lstm
     params = cell.init(jax.random.key(0), 1, (2,) * depth if depth > 1 else 2)
     xs, lengths = jax.random.normal(jax.random.key(1), (STEPS, BATCH, 8, 8, 1)), [4, 0, 6]
     final, ys = jr.unroll(cell, params, xs, lengths=jnp.array(lengths), reverse=reverse)
@@ -159,9 +133,9 @@ IMAGES = jnp.ones((STEPS, BATCH, 8, 8, 1))
 
 
 def test_images_are_differentiated_and_given_a_state():
-    params, xs = conv_lstm.init(jax.random.key(0), 1, 2), IMAGES
-    state = conv_lstm.initial_state(params, (BATCH, 8, 8))
-    grads = jax.grad(lambda params: jnp.sum(jr.unroll(conv_lstm, params, xs, state, checkpoint=2)[1]))(params)
+    params, xs = jr.conv_lstm.init(jax.random.key(0), 1, 2), IMAGES
+    state = jr.conv_lstm.initial_state(params, (BATCH, 8, 8))
+    grads = jax.grad(lambda params: jnp.sum(jr.unroll(jr.conv_lstm, params, xs, state, checkpoint=2)[1]))(params)
     assert all(np.all(np.isfinite(leaf)) and np.any(leaf) for leaf in jax.tree.leaves(grads))
 
 
@@ -183,14 +157,17 @@ def test_tokens_have_no_axis_of_features():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda p: jr.unroll(conv_lstm, p, jnp.ones((6, 8, 1))), r"xs has shape \(6, 8, 1\), expected \(T, \*batch, 3"),
         (
-            lambda p: jr.unroll(conv_lstm, p, jnp.ones((6, 3, 8, 8, 1)), lengths=jnp.ones((3, 8), int)),
+            lambda p: jr.unroll(jr.conv_lstm, p, jnp.ones((6, 8, 1))),
+            r"xs has shape \(6, 8, 1\), expected \(T, \*batch, 3",
+        ),
+        (
+            lambda p: jr.unroll(jr.conv_lstm, p, jnp.ones((6, 3, 8, 8, 1)), lengths=jnp.ones((3, 8), int)),
             r"expected \(3,\)",
         ),
-        (lambda p: jr.stack(jr.gru, conv_lstm), r"cells\[1\] takes inputs of 3 axes, cells\[0\] of 1"),
+        (lambda p: jr.stack(jr.gru, jr.conv_lstm), r"cells\[1\] takes inputs of 3 axes, cells\[0\] of 1"),
     ],
 )
 def test_shapes_that_do_not_fit(call, message):
     with pytest.raises(ValueError, match=message):
-        call(conv_lstm.init(jax.random.key(0), 1, 2))
+        call(jr.conv_lstm.init(jax.random.key(0), 1, 2))

@@ -267,11 +267,12 @@ class _Methods(Methods):
 
 
 def check_step(params: Any, state: Any, x: Any, state_of: Callable[[Any, tuple[int, ...]], Any]) -> None:
-    """x (*batch, I) fits the parameters, and the state both."""
+    """x (*batch, I), or (*batch, *places, I) for kernels over places, fits the parameters, and the state both."""
     check_array("x", x)
-    input_size = params.weight_ih.shape[1]
-    if x.ndim == 0 or x.shape[-1] != input_size:
-        raise ValueError(f"x has shape {x.shape}, expected (*batch, {input_size}): input_size is {input_size}")
+    input_size, places = params.weight_ih.shape[1], params.weight_ih.ndim - 2
+    if x.ndim <= places or x.shape[-1] != input_size:
+        axes = ", ".join(["*batch", *(f"size {place + 1}" for place in range(places))])
+        raise ValueError(f"x has shape {x.shape}, expected ({axes}, {input_size}): input_size is {input_size}")
     check_dtype("x", x, dtype_of(params.weight_ih), "as weight_ih")
     check_tree_like("state", state, state_of(params, x.shape[:-1]), f"for x of shape {x.shape}")
 
@@ -282,20 +283,22 @@ def _cell(methods: _Methods, init: Callable[..., Any] | None) -> Cell:
     return Cell(init or methods.init, initial, step, methods.output, methods.affine, run)
 
 
-def check_affine_params(params: Any, blocks: int, *, is_projected: bool = False) -> None:
+def check_affine_params(params: Any, blocks: int, *, is_projected: bool = False, is_convolution: bool = False) -> None:
     """The four tensors fit each other and the number of gate blocks; R is H unless h is projected."""
     if not all(hasattr(params, name) for name in AffineParams._fields):
         raise TypeError(f"params must have the fields {', '.join(AffineParams._fields)}, got {describe(params)}")
     check_array("weight_ih", params.weight_ih)
-    dtype = dtype_of(params.weight_ih)
-    check_floating("weight_ih", dtype)
-    if params.weight_ih.ndim != 2 or params.weight_ih.shape[0] % blocks:
-        expected = f"({blocks}*hidden_size, input_size)"
-        raise ValueError(f"weight_ih has shape {params.weight_ih.shape}, expected {expected}")
+    dtype, shape = dtype_of(params.weight_ih), params.weight_ih.shape
+    if not jnp.issubdtype(dtype, jnp.complexfloating):
+        check_floating("weight_ih", dtype)
+    kernel_size = shape[2:] if is_convolution else ()
+    if len(shape) != 2 + len(kernel_size) or shape[0] % blocks:
+        more = ", *kernel_size" if is_convolution else ""
+        raise ValueError(f"weight_ih has shape {shape}, expected ({blocks}*hidden_size, input_size{more})")
     check_array("weight_hh", params.weight_hh)
-    rows, reason = params.weight_ih.shape[0], f"for weight_ih of shape {params.weight_ih.shape}"
+    rows, reason = shape[0], f"for weight_ih of shape {shape}"
     width = params.weight_hh.shape[1:2] if is_projected else (rows // blocks,)
-    check_array_like("weight_hh", params.weight_hh, (rows, *width), dtype, reason)
+    check_array_like("weight_hh", params.weight_hh, (rows, *width, *kernel_size), dtype, reason)
     for name in ("bias_ih", "bias_hh"):
         if (bias := getattr(params, name)) is not None:
             check_array_like(name, bias, (rows,), dtype, reason)

@@ -17,12 +17,15 @@ bias_hh (3H,). State and output: h (*batch, H).
 (3, 20)
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from .._core.cell import named
-from .affine import AffineParams, kernel_cell
+from .._core.cell import Cell, named, qualname, with_options
+from .affine import AffineParams, affine_cell, kernel_cell
 
 
 def gru_merge(z: Array, r: Array) -> tuple[Array, ...]:
@@ -32,11 +35,30 @@ def gru_merge(z: Array, r: Array) -> tuple[Array, ...]:
     return z_reset + r_reset, z_update + r_update, z_new, r_new
 
 
-def _gates(params: AffineParams, reset: Array, update: Array, z_new: Array, r_new: Array, h: Array) -> Array:
+def _gates(
+    params: AffineParams,
+    reset: Array,
+    update: Array,
+    z_new: Array,
+    r_new: Array,
+    h: Array,
+    *,
+    gate_fn: Callable[..., Any] = jax.nn.sigmoid,
+    activation_fn: Callable[..., Any] = jnp.tanh,
+) -> Array:
     """Next h (*batch, H)."""
     del params
-    new = jnp.tanh(z_new + jax.nn.sigmoid(reset) * r_new)
-    return new + jax.nn.sigmoid(update) * (h - new)
+    new = activation_fn(z_new + gate_fn(reset) * r_new)
+    return new + gate_fn(update) * (h - new)
 
 
 gru = named(kernel_cell("gru", _gates, 3, gru_merge), "jaxrnn.gru", __doc__)
+
+
+def gru_of(gate_fn: Callable[..., Any], activation_fn: Callable[..., Any]) -> Cell:
+    """`jr.gru` with gate_fn in place of σ and activation_fn in place of tanh."""
+    if gate_fn is jax.nn.sigmoid and activation_fn is jnp.tanh:
+        return gru
+    gates = with_options(_gates, gate_fn=gate_fn, activation_fn=activation_fn)
+    name = f"jaxrnn.gru, gate_fn={qualname(gate_fn)}, activation_fn={qualname(activation_fn)}"
+    return named(affine_cell(gates, 3, merge=gru_merge), name, gru_of.__doc__)

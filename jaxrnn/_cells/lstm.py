@@ -20,6 +20,7 @@ Parameters, gate order i, f, g, o: weight_ih (4H, I), weight_hh (4H, R), bias_ih
 ((3, 5), (3, 20))
 """
 
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -28,10 +29,10 @@ import numpy as np
 from jax import Array
 from jax.typing import DTypeLike
 
-from .._core.cell import named
+from .._core.cell import Cell, named, qualname, with_options
 from .._core.checks import check_array_like, check_int, check_key, describe, dtype_of
 from .._core.numerics import affine, uniform
-from .affine import check_affine_params, init_affine, kernel_cell, state_leaf, sum_of_z_and_r
+from .affine import affine_cell, check_affine_params, init_affine, kernel_cell, state_leaf, sum_of_z_and_r
 
 _BLOCKS = 4
 
@@ -109,22 +110,39 @@ def lstm_output(state: LSTMState) -> Array:
     return state.h
 
 
-def _activate(a: Array) -> Array:
+def activated(a: Array) -> list[Array]:
     """σ of the blocks i, f and o and tanh of the block g, of a (*batch, 4H).
 
     As one tanh over all of them, σ(a) = ½ + ½ tanh(a/2): on XLA:CPU up to twice as fast as on slices.
     """
     scale = jnp.asarray(np.repeat([0.5, 0.5, 1.0, 0.5], a.shape[-1] // _BLOCKS), a.dtype)
     scale = jnp.broadcast_to(scale, a.shape)
-    return jnp.tanh(a * scale) * scale + (1 - scale)
+    return jnp.split(jnp.tanh(a * scale) * scale + (1 - scale), _BLOCKS, axis=-1)
+
+
+def gated(blocks: Sequence[Array], c: Array, activation_fn: Callable[..., Any] = jnp.tanh) -> LSTMState:
+    """Next h, not projected, and c, from the blocks i, f, g, o and from c; each (*batch, H)."""
+    i, f, g, o = blocks
+    c = f * c + i * g
+    return LSTMState(o * activation_fn(c), c)
 
 
 def _gates(params: LSTMParams, a: Array, state: LSTMState) -> LSTMState:
     """Next h and c from the pre-activations a (*batch, 4H)."""
-    i, f, g, o = jnp.split(_activate(a), _BLOCKS, axis=-1)
-    c = f * state.c + i * g
-    h = o * jnp.tanh(c)
-    return LSTMState(h if params.weight_hr is None else affine(h, params.weight_hr, None), c)
+    return _projected(params, gated(activated(a), state.c))
+
+
+def _gates_of(params: LSTMParams, a: Array, state: LSTMState, *, gate_fn: Any, activation_fn: Any) -> LSTMState:
+    """The same with other functions."""
+    i, f, g, o = jnp.split(a, _BLOCKS, axis=-1)
+    blocks = gate_fn(i), gate_fn(f), activation_fn(g), gate_fn(o)
+    return _projected(params, gated(blocks, state.c, activation_fn))
+
+
+def _projected(params: LSTMParams, state: LSTMState) -> LSTMState:
+    if params.weight_hr is None:
+        return state
+    return state._replace(h=affine(state.h, params.weight_hr, None))
 
 
 lstm = named(
@@ -134,3 +152,15 @@ lstm = named(
     "jaxrnn.lstm",
     __doc__,
 )
+
+
+def lstm_of(gate_fn: Callable[..., Any], activation_fn: Callable[..., Any]) -> Cell:
+    """`jr.lstm` with gate_fn in place of σ and activation_fn in place of tanh."""
+    if gate_fn is jax.nn.sigmoid and activation_fn is jnp.tanh:
+        return lstm
+    gates = with_options(_gates_of, gate_fn=gate_fn, activation_fn=activation_fn)
+    cell = affine_cell(
+        gates, _BLOCKS, merge=sum_of_z_and_r, init=_init, state=lstm_state, output=lstm_output, check=_check
+    )
+    name = f"jaxrnn.lstm, gate_fn={qualname(gate_fn)}, activation_fn={qualname(activation_fn)}"
+    return named(cell, name, lstm_of.__doc__)

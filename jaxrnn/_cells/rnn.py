@@ -14,12 +14,15 @@ Parameters: weight_ih (H, I), weight_hh (H, H), bias_ih (H,), bias_hh (H,). Stat
 (3, 20)
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from .._core.cell import named
-from .affine import AffineParams, kernel_cell, sum_of_z_and_r
+from .._core.cell import Cell, named, qualname, with_options
+from .affine import AffineParams, affine_cell, kernel_cell, sum_of_z_and_r
 
 
 def _gates_tanh(params: AffineParams, a: Array, h: Array) -> Array:
@@ -38,3 +41,20 @@ _tanh = kernel_cell("tanh", _gates_tanh, 1, sum_of_z_and_r, slope=1.0)
 _relu = kernel_cell("relu", _gates_relu, 1, sum_of_z_and_r, slope=1.0)
 rnn = named(_tanh, "jaxrnn.rnn", __doc__)
 rnn_relu = named(_relu, "jaxrnn.rnn_relu", __doc__)
+_KNOWN = ((jnp.tanh, rnn), (jax.lax.tanh, rnn), (jax.nn.relu, rnn_relu))
+
+
+def rnn_of(activation_fn: Callable[..., Any], *, residual: bool = False) -> Cell:
+    """The cell h′ = activation_fn(W_ih x + b_ih + W_hh h + b_hh), or (· + h) if residual (arXiv:1801.06105)."""
+    for function, cell in _KNOWN:
+        if activation_fn is function and not residual:
+            return cell
+    gates = with_options(_gates_of, activation_fn=activation_fn, residual=residual)
+    name = f"jaxrnn.rnn, activation_fn={qualname(activation_fn)}, residual={residual}"
+    return named(affine_cell(gates, 1, merge=sum_of_z_and_r), name, rnn_of.__doc__)
+
+
+def _gates_of(params: AffineParams, a: Array, h: Array, *, activation_fn: Any, residual: bool) -> Array:
+    """Next h (*batch, H) from the pre-activation a (*batch, H)."""
+    del params
+    return activation_fn(a + h if residual else a)

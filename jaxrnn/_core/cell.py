@@ -1,5 +1,6 @@
 """The interface that every cell implements, and what tells equal cells, and what they are, from outside."""
 
+import dataclasses
 import functools
 import weakref
 from collections.abc import Callable
@@ -21,12 +22,14 @@ __all__ = [
     "Run",
     "State",
     "Step",
+    "WithOptions",
     "adds_up_in_float32",
     "as_step",
     "check_cell",
     "named",
     "qualname",
     "sums_in_float32",
+    "with_options",
 ]
 
 Params: TypeAlias = Any  # a pytree of arrays
@@ -201,6 +204,22 @@ class Methods:
 
 
 _METHODS: weakref.WeakValueDictionary[tuple[Any, ...], Any] = weakref.WeakValueDictionary()
+
+
+@dataclasses.dataclass(frozen=True)
+class WithOptions(Methods):
+    """A function with keyword arguments given, equal for equal ones, as `functools.partial` is not."""
+
+    function: Callable[..., Any]
+    options: tuple[tuple[str, Any], ...]
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self.function(*arguments, **dict(self.options))
+
+
+def with_options(function: Callable[..., Any], **options: Any) -> WithOptions:
+    """The function with these options."""
+    return WithOptions(function, tuple(options.items()))
 
 
 def qualname(function: Any) -> str:

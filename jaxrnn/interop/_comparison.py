@@ -13,7 +13,7 @@ from .._scan.unroll import unroll
 from ._models import Layer, Parts, Spec, Tensors, model_of, name_of, parts_of
 from ._networks import split_parts
 
-_STEPS, _BATCH = 8, 4
+_STEPS, _BATCH, _PLACES = 8, 4, 5
 
 
 class Difference(NamedTuple):
@@ -71,5 +71,6 @@ def _outputs(layer: Layer, tensors: Tensors) -> Any:
         return layer.apply(params, np.arange(layer.num_embeddings))
     if not isinstance(layer, Cell):
         return layer.apply(params, draw(_BATCH, layer.in_features))  # pyright: ignore[reportAttributeAccessIssue]
-    state = jax.tree.map(lambda a: draw(*a.shape), jax.eval_shape(lambda p: layer.initial_state(p, (_BATCH,)), params))
-    return unroll(layer, params, draw(_STEPS, _BATCH, params.weight_ih.shape[1]), state)
+    leading = _BATCH, *[_PLACES] * (layer.input_ndim - 1)
+    state = jax.tree.map(lambda a: draw(*a.shape), jax.eval_shape(lambda p: layer.initial_state(p, leading), params))
+    return unroll(layer, params, draw(_STEPS, *leading, params.weight_ih.shape[1]), state)

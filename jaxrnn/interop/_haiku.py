@@ -20,7 +20,7 @@ from .._core.checks import shown
 from .._layers.embedding import Embedding
 from .._layers.linear import Linear
 from ._arrays import FormatError, is_array, to_jax
-from ._gates import added, added_biases, check_plain, gates, refuse
+from ._gates import added, added_biases, check_plain, gates, ones_of_forget_gate, refuse, swapped_igfo
 from ._linen import jax_tensors
 from ._models import Layer, Parts, Spec, Tensors, model_of, name_of, parts_of
 from ._networks import split_parts
@@ -164,19 +164,8 @@ def _lstm(name: str, tree: Tensors) -> Tensors:
         raise FormatError(f"{name} must have w (I+H, 4*H) and b (4*H,) of an LSTM, got w {weight.shape[::-1]}")
     inputs = weight.shape[1] - size
     tensors = {"weight_ih": weight[:, :inputs], "weight_hh": weight[:, inputs:], "bias_hh": bias}
-    tensors = {key: _swapped(a) for key, a in tensors.items()}
-    return jax_tensors(name, tensors | {"bias_ih": _ones_of_forget_gate(bias)})
-
-
-def _swapped(tensor: np.ndarray) -> np.ndarray:
-    """Gates i, g, f, o as i, f, g, o, and the inverse."""
-    i, g, f, o = np.split(tensor, 4)
-    return np.concatenate([i, f, g, o])
-
-
-def _ones_of_forget_gate(bias: np.ndarray) -> np.ndarray:
-    """What Haiku adds to the pre-activations, in our order."""
-    return np.repeat(np.asarray([0, 1, 0, 0], bias.dtype), bias.shape[0] // 4)
+    tensors = {key: swapped_igfo(a) for key, a in tensors.items()}
+    return jax_tensors(name, tensors | {"bias_ih": ones_of_forget_gate(bias)})
 
 
 def _elman(owner: str, arrays: dict[str, Tensors]) -> Tensors:
@@ -238,4 +227,4 @@ def _trees(name: str, module: str, layer: Layer, tensors: Tensors) -> dict[str, 
 def _lstm_tree(tensors: Tensors) -> Tensors:
     bias_ih, bias_hh = (np.concatenate(gates(lstm, tensors, key)) for key in ("bias_ih", "bias_hh"))
     weight = np.concatenate([np.asarray(tensors["weight_ih"]), np.asarray(tensors["weight_hh"])], axis=1)
-    return {"w": _swapped(weight).T, "b": _swapped(added(bias_ih - _ones_of_forget_gate(bias_ih), bias_hh))}
+    return {"w": swapped_igfo(weight).T, "b": swapped_igfo(added(bias_ih - ones_of_forget_gate(bias_ih), bias_hh))}

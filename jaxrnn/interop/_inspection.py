@@ -6,13 +6,21 @@ import numpy as np
 
 from .._cells.lstm import lstm
 from .._cells.lstm_peephole import lstm_peephole
+from .._cells.mgu import mgu, mgu_without_reset
 from .._cells.rnn import rnn, rnn_relu
 from .._core.cell import Cell
 from ._gates import blocks_of
 from ._models import Parts, Spec, Tensors, joined, parts_of, tensors_of
 from ._networks import split_parts
 
-_GATES = {rnn: "h", rnn_relu: "h", lstm: "ifgo", lstm_peephole: "ifgo"}  # all others: r, u, n
+_GATES = {
+    rnn: "h",
+    rnn_relu: "h",
+    lstm: "ifgo",
+    lstm_peephole: "ifgo",
+    mgu: "fn",
+    mgu_without_reset: "fn",
+}  # else: r, u, n
 
 
 def inspected(spec: Spec, params: Any) -> str:
@@ -33,7 +41,7 @@ def spectral_radii(parts: Parts) -> dict[str, dict[str, float]]:
     return {
         name or "spec": dict(zip(_GATES.get(layer, "run"), map(_radius, _matrices(layer, tensors)), strict=True))
         for name, (layer, tensors) in split_parts(parts).items()
-        if isinstance(layer, Cell)
+        if isinstance(layer, Cell) and layer.input_ndim == 1  # a kernel over places is no matrix
     }
 
 

@@ -16,10 +16,12 @@ from .._core.checks import shown
 from .._layers.embedding import Embedding
 from .._layers.linear import Linear
 from ._arrays import FormatError, required
-from ._gates import added_biases, check_plain, gates
+from ._gates import added_biases, check_plain, gates, refuse
 from ._linen import jax_tensors
 from ._models import Layer, Parts, Spec, Tensors, joined, model_of, parts_of
 from ._networks import split_parts
+
+_CELLS = (rnn, rnn_relu, lstm, gru, gru_reset_before)
 
 
 def from_keras(layer: Any) -> tuple[Spec, Any]:
@@ -190,6 +192,8 @@ def _weights(name: str, layer: Layer, tensors: Tensors) -> list[np.ndarray]:
     if isinstance(layer, Linear):
         return [arrays["weight"].T] + ([arrays["bias"]] if layer.bias else [])
     assert isinstance(layer, Cell)
+    if layer not in _CELLS:
+        refuse(name, layer, "Keras", "it has SimpleRNN, LSTM and GRU")
     check_plain(name, tensors, "Keras")
     order = _swapped if layer in (gru, gru_reset_before) else np.asarray
     kernels = [order(arrays[key]).T for key in ("weight_ih", "weight_hh")]

@@ -1,8 +1,10 @@
 """flax.linen: a kernel for each gate, (I, H), and the biases that its cells have.
 
-SimpleCell:  h′ = tanh(W_i x + b_i + W_h h)
-LSTMCell:    the bias stands with W_h alone
-GRUCell:     the bias stands with W_i, and b_hn with W_hn
+SimpleCell:    h′ = tanh(W_i x + b_i + W_h h)
+LSTMCell:      the bias stands with W_h alone
+GRUCell:       the bias stands with W_i, and b_hn with W_hn
+MGUCell:       as the GRUCell; without reset_gate there is no b_hn
+ConvLSTMCell:  one kernel (*places, I, 4H) and bias for all gates, i, g, f, o, and a 1 that is added in the forget gate
 """
 
 from collections.abc import Mapping
@@ -10,34 +12,38 @@ from typing import Any
 
 import numpy as np
 
+from .._cells.conv_lstm import conv_lstm
 from .._cells.gru import gru
 from .._cells.gru_reset_before import gru_reset_before
 from .._cells.lstm import lstm
+from .._cells.mgu import mgu, mgu_without_reset
 from .._cells.rnn import rnn, rnn_relu
 from .._core.cell import Cell
 from .._core.checks import check_choice, shown
 from .._layers.embedding import Embedding
 from .._layers.linear import Linear
 from ._arrays import FormatError, is_array, to_jax
-from ._gates import added, added_biases, check_plain, gates, refuse
+from ._gates import added, added_biases, check_plain, gates, ones_of_forget_gate, refuse, swapped_igfo
 from ._models import Layer, Parts, Spec, Tensors, joined, listed, model_of, parts_of
 from ._networks import split_parts
 
-_GATES = {lstm: "ifgo", gru: "rzn"}
+_GATES = {lstm: "ifgo", gru: "rzn", mgu: "fn", mgu_without_reset: "fn"}
 _HAS_BIAS = {  # as Flax's cells have them
     lstm: {"hi", "hf", "hg", "ho"},
     gru: {"ir", "iz", "in", "hn"},
+    mgu: {"if", "in", "hn"},
+    mgu_without_reset: {"if", "in"},
     rnn: {"i"},
 }
-_MGU = {"if", "in", "hf", "hn"}
 
 
 def from_linen(variables: Any, *, nonlinearity: str | None = None) -> tuple[Spec, Any]:
     """The cells, Dense and Embed in variables of flax.linen, as layers of the core.
 
-    LSTMCell and OptimizedLSTMCell become `jr.lstm`, GRUCell `jr.gru`, SimpleCell `jr.rnn` or `jr.rnn_relu`. Biases that
-    Flax's cells lack are zeros. Of what variables do not show, gate_fn is to be the sigmoid, activation_fn tanh (or
-    relu, for SimpleCell), residual False.
+    LSTMCell and OptimizedLSTMCell become `jr.lstm`, GRUCell `jr.gru`, MGUCell `jr.mgu` or `jr.mgu_without_reset`,
+    SimpleCell `jr.rnn` or `jr.rnn_relu`, ConvLSTMCell `jr.conv_lstm` with the number of its axes as input_ndim. Biases
+    that Flax's cells lack are zeros; the 1 of ConvLSTMCell's forget gate is added to its bias. Of what variables do not
+    show, gate_fn is to be the sigmoid, activation_fn tanh (or relu, for SimpleCell), residual False, padding "SAME".
 
     Args:
       variables: {"params": ...}, or what is in it.
@@ -175,11 +181,9 @@ def _array(name: str, leaf: Any) -> np.ndarray:
 def _parts(name: str, tree: Any, nonlinearity: str | None) -> Parts:
     if not isinstance(tree, Mapping):
         raise FormatError(f"{name or 'variables'} must be of a cell, Dense or Embed, got {shown(tree)}")
-    found = _cell(name, tree, nonlinearity) or linear_or_embedding(name, tree)
+    found = _cell(name, tree, nonlinearity) or _convolution(name, tree) or linear_or_embedding(name, tree)
     if found is not None:
         return {name: found}
-    if set(tree) == _MGU:
-        raise FormatError(f"{name or 'the cell'} is an MGUCell, expected a SimpleCell, LSTMCell or GRUCell")
     parts: Parts = {}
     for key, below in tree.items():
         parts |= _parts(joined(name, str(key)), below, nonlinearity)
@@ -195,9 +199,46 @@ def _cell(name: str, tree: Mapping[str, Any], nonlinearity: str | None) -> tuple
                 raise FormatError(
                     f"{name or 'the cell'} has no {listed(sorted(missing))}, expected {listed(sorted(names))}"
                 )
+            if cell == mgu and not (isinstance(tree["hn"], Mapping) and "bias" in tree["hn"]):
+                cell = mgu_without_reset
             tensors = _tensors(name, tree, cell, letters)
             return elman(name, nonlinearity) if cell == rnn else cell, tensors
     return None
+
+
+def _convolution(name: str, tree: Mapping[str, Any]) -> tuple[Cell, Tensors] | None:
+    """A ConvLSTMCell, if the tree is one."""
+    if set(tree) != {"ih", "hh"}:
+        return None
+    (weight_ih, bias_ih), (weight_hh, bias_hh) = (_of_conv(joined(name, key), tree[key]) for key in ("ih", "hh"))
+    if weight_ih.shape[2:] != weight_hh.shape[2:] or weight_ih.shape[0] != weight_hh.shape[0] or weight_hh.ndim > 5:
+        raise FormatError(
+            f"{name or 'the cell'} must have kernels of the same one to three sizes and as many gates in ih and hh, "
+            f"got {weight_ih.shape} and {weight_hh.shape} in torch's order"
+        )
+    tensors = {"weight_ih": weight_ih, "weight_hh": weight_hh}
+    tensors |= {"bias_ih": bias_ih + ones_of_forget_gate(bias_ih), "bias_hh": bias_hh}
+    return conv_lstm._replace(input_ndim=weight_ih.ndim - 1), jax_tensors(name, tensors)
+
+
+def _of_conv(name: str, tree: Any) -> tuple[np.ndarray, np.ndarray]:
+    """weight (4H, I, *places) and bias (4H,), zeros if there is none, gates i, f, g, o."""
+    arrays = {key: _array(joined(name, key), tree[key]) for key in tree} if isinstance(tree, Mapping) else {}
+    kernel, bias = arrays.get("kernel"), arrays.get("bias")
+    if arrays.keys() - {"kernel", "bias"} or kernel is None or kernel.ndim < 3 or kernel.shape[-1] % 4:
+        raise FormatError(f"{name} must have a kernel (*places, I, 4H) and a bias (4H,), got {shown(tree)}")
+    bias = np.zeros(kernel.shape[-1], kernel.dtype) if bias is None else bias
+    if bias.shape != kernel.shape[-1:]:
+        raise FormatError(f"{name} must have a bias of shape {kernel.shape[-1:]}, got {bias.shape}")
+    return swapped_igfo(np.moveaxis(kernel, (-1, -2), (0, 1))), swapped_igfo(bias)
+
+
+def _conv(name: str, tensors: Tensors, side: str) -> dict[str, Any]:
+    """The inverse of `_of_conv`."""
+    bias = np.concatenate(gates(conv_lstm, tensors, f"bias_{side}"))
+    bias = bias - ones_of_forget_gate(bias) if side == "ih" else bias
+    kernel = np.moveaxis(swapped_igfo(np.asarray(tensors[f"weight_{side}"])), (0, 1), (-1, -2))
+    return {"kernel": to_jax(name, kernel), "bias": to_jax(name, swapped_igfo(bias))}
 
 
 def _tensors(name: str, tree: Mapping[str, Any], cell: Cell, letters: Any) -> Tensors:
@@ -228,6 +269,8 @@ def _tree(name: str, layer: Layer, tensors: Tensors) -> dict[str, Any]:
     if layer == gru_reset_before:
         refuse(name, layer, "Flax", "its GRUCell resets after the matmul")
     check_plain(name, tensors, "Flax")
+    if layer.step == conv_lstm.step:
+        return {side: _conv(name, tensors, side) for side in ("ih", "hh")}
     cell = rnn if layer == rnn_relu else layer
     letters = _GATES.get(cell, [""])
     biases = flax_biases(layer, tensors)
@@ -243,7 +286,7 @@ def _tree(name: str, layer: Layer, tensors: Tensors) -> dict[str, Any]:
 
 def flax_biases(layer: Cell, tensors: Tensors) -> dict[str, list[np.ndarray]]:
     """The biases beside W_i and W_h, gate by gate, where Flax has one of each."""
-    if layer != gru:
+    if layer not in (gru, mgu):
         return dict.fromkeys("ih", added_biases(layer, tensors))
     bias_ih, bias_hh = gates(layer, tensors, "bias_ih"), gates(layer, tensors, "bias_hh")
-    return {"i": [*map(added, bias_ih[:2], bias_hh[:2]), bias_ih[2]], "h": bias_hh}
+    return {"i": [*map(added, bias_ih[:-1], bias_hh[:-1]), bias_ih[-1]], "h": bias_hh}

@@ -10,10 +10,12 @@ from typing import Any, TypeAlias
 import jax
 
 from .._cells.affine import AffineParams
+from .._cells.conv_lstm import conv_lstm
 from .._cells.gru import gru
 from .._cells.gru_reset_before import gru_reset_before
 from .._cells.lstm import LSTMParams, lstm
 from .._cells.lstm_peephole import LSTMPeepholeParams, lstm_peephole
+from .._cells.mgu import mgu, mgu_without_reset
 from .._cells.rnn import rnn, rnn_relu
 from .._core.cell import Cell
 from .._core.checks import check_params, describe, shown
@@ -35,6 +37,11 @@ CELLS = {
     "lstm_peephole": lstm_peephole,
     "gru": gru,
     "gru_reset_before": gru_reset_before,
+    "mgu": mgu,
+    "mgu_without_reset": mgu_without_reset,
+    "conv_lstm": conv_lstm,
+    "conv_lstm_of_signals": conv_lstm._replace(input_ndim=2),
+    "conv_lstm_of_volumes": conv_lstm._replace(input_ndim=4),
 }
 LAYERS = {kind.__name__: kind for kind in (RNN, LSTM, GRU, Linear, Embedding)}
 _PARAMS: dict[Cell, Any] = {lstm: LSTMParams, lstm_peephole: LSTMPeepholeParams}  # all others: AffineParams
@@ -102,7 +109,9 @@ def _cell_name(cell: Any) -> str:
     for name, known in CELLS.items():
         if isinstance(cell, Cell) and cell == known:
             return name
-    kinds = ", ".join([*(f"jr.{name}" for name in CELLS), *(f"jr.{name}(...)" for name in LAYERS)])
+    kinds = ", ".join(
+        [*(f"jr.{name}" for name in CELLS if "_of_" not in name), *(f"jr.{name}(...)" for name in LAYERS)]
+    )
     raise TypeError(f"spec must be one of {kinds}, or a dict of them by name, got {shown(cell)}")
 
 

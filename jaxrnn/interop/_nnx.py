@@ -15,9 +15,9 @@ import numpy as np
 from .._cells.gru import gru
 from .._cells.gru_reset_before import gru_reset_before
 from .._cells.lstm import lstm
+from .._cells.rnn import rnn, rnn_of, rnn_relu
 from .._core.cell import Cell
 from .._core.checks import check_bool, check_choice, shown
-from .._flax import elman_cell
 from .._layers.embedding import Embedding
 from .._layers.linear import Linear
 from ._arrays import FormatError, required
@@ -122,15 +122,12 @@ def _check_functions(name: str, cell: Any) -> None:
 
 
 def _elman(cell: Any) -> Cell | None:
-    try:
-        return elman_cell(cell.activation_fn)
-    except ValueError:
-        return None
+    found = rnn_of(cell.activation_fn)
+    return found if found in (rnn, rnn_relu) else None
 
 
 def _is_tanh(cell: Any) -> bool:
-    found = _elman(cell)
-    return found is not None and found == elman_cell(jax.numpy.tanh)
+    return _elman(cell) == rnn
 
 
 def _parts(name: str, tree: Any, nonlinearity: str | None, known: dict[str, Any]) -> Parts:
@@ -179,7 +176,7 @@ def _fused(name: str, tree: Mapping[str, Any], nonlinearity: str | None, known: 
     biases = {"bias_ih": zeros if bias_ih is None else bias_ih, "bias_hh": zeros if bias_hh is None else bias_hh}
     tensors = jax_tensors(name, {"weight_ih": weight_ih, "weight_hh": weight_hh} | biases)
     if blocks == 1:
-        return (elman_cell(known[name].activation_fn) if name in known else elman(name, nonlinearity)), tensors
+        return (rnn_of(known[name].activation_fn) if name in known else elman(name, nonlinearity)), tensors
     return lstm if is_lstm else gru, tensors
 
 
@@ -189,6 +186,8 @@ def _tree(name: str, layer: Layer, tensors: Tensors, optimized: bool) -> dict[st
     assert isinstance(layer, Cell)
     if layer == gru_reset_before:
         refuse(name, layer, "Flax", "its GRUCell resets after the matmul")
+    if layer not in (rnn, rnn_relu, lstm, gru):
+        refuse(name, layer, "flax.nnx", "it has SimpleCell, GRUCell and LSTMCell")
     check_plain(name, tensors, "Flax")
     if layer == gru and gates(layer, tensors, "bias_hh")[2].any():
         refuse(name, layer, "flax.nnx", "its GRUCell has no bias b_hn beside W_hn, and this one is not zero")

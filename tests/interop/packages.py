@@ -181,6 +181,8 @@ CASES = {
     "linen GRUCell": (lambda: Linen("GRUCell"), jr.gru),
     "linen LSTMCell": (lambda: Linen("LSTMCell"), jr.lstm),
     "linen OptimizedLSTMCell": (lambda: Linen("OptimizedLSTMCell"), jr.lstm),
+    "linen MGUCell": (lambda: Linen("MGUCell"), jr.mgu),
+    "linen MGUCell without reset": (lambda: Linen("MGUCell", reset_gate=False), jr.mgu_without_reset),
     "nnx SimpleCell": (lambda: Nnx("SimpleCell"), jr.rnn),
     "nnx SimpleCell relu": (lambda: Nnx("SimpleCell", activation_fn=jax.nn.relu), jr.rnn_relu),
     "nnx GRUCell": (lambda: Nnx("GRUCell"), jr.gru),

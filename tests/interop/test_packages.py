@@ -13,6 +13,8 @@ import pytest
 
 import jaxrnn as jr
 from jaxrnn import interop
+from jaxrnn.interop._comparison import difference
+from jaxrnn.interop._inspection import inspected
 
 from ..cell_table import random_like
 from .packages import BATCH, CASES, FEATURES, HIDDEN, STEPS
@@ -160,6 +162,29 @@ def test_linen_models():
     assert_bits(interop.from_linen(variables["params"])[1], params)
 
 
+@pytest.mark.parametrize("kernel_size", [(3,), (3, 2), (1, 2, 3)])
+@pytest.mark.parametrize("use_bias", [True, False])
+def test_convolutions_of_linen(kernel_size, use_bias):
+    linen = pytest.importorskip("flax.linen")
+    places = (4, 3, 5)[: len(kernel_size)]
+    cell = linen.RNN(linen.ConvLSTMCell(HIDDEN, kernel_size, use_bias=use_bias), time_major=True)
+    xs = draw(STEPS, BATCH, *places, FEATURES, seed=1)
+    carry = draw(BATCH, *places, HIDDEN, seed=2), draw(BATCH, *places, HIDDEN, seed=3)
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        variables = random_like(jax.eval_shape(cell.init, jax.random.key(0), xs))
+        expected = cell.apply(variables, xs, initial_carry=carry)
+    spec, params = interop.from_linen(variables)
+    assert spec["cell"].input_ndim == len(kernel_size) + 1
+    state = jr.LSTMState(h=carry[1], c=carry[0])
+    assert_close(jr.unroll(spec["cell"], params["cell"], xs, state)[1], expected)
+    back = interop.to_linen(spec, params)
+    again = linen.RNN(linen.ConvLSTMCell(HIDDEN, kernel_size), time_major=True)
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        assert_close(again.apply(back, xs, initial_carry=carry), expected)
+    assert difference((spec, params), (spec, params)).largest == 0
+    assert "all finite" in inspected(spec, params)
+
+
 def test_nnx_models():
     nnx = pytest.importorskip("flax.nnx")
 
@@ -263,6 +288,11 @@ REFUSED = [
     ("linen", jr.gru_reset_before, "resets after"),
     ("nnx", jr.gru_reset_before, "resets after"),
     ("nnx", jr.gru, "has no bias b_hn"),
+    ("nnx", jr.mgu, "it has SimpleCell"),
+    ("haiku", jr.mgu, "resets before"),
+    ("equinox", jr.conv_lstm, "it has an LSTMCell"),
+    ("keras", jr.mgu_without_reset, "it has SimpleRNN"),
+    ("keras", jr.conv_lstm, "it has SimpleRNN"),
     ("haiku", jr.gru, "resets before"),
     ("haiku", jr.rnn, "VanillaRNN is of relu"),
     ("equinox", jr.gru_reset_before, "resets after"),
@@ -333,7 +363,18 @@ TREES = {
     "MGU": (
         interop.from_linen,
         lambda: {key: {"kernel": ONES} for key in ("if", "in", "hf", "hn")},
-        "is an MGUCell",
+        "if has no 'bias'",
+    ),
+    "convolution": (interop.from_linen, lambda: {"ih": {"kernel": ONES}, "hh": {"kernel": ONES}}, "ih must have a ker"),
+    "convolution's bias": (
+        interop.from_linen,
+        lambda: {key: {"kernel": np.ones((3, 1, 2, 4), np.float32), "bias": ONES[0]} for key in ("ih", "hh")},
+        r"must have a bias of shape \(4,\), got \(3,\)",
+    ),
+    "convolution's sizes": (
+        interop.from_linen,
+        lambda: {"ih": {"kernel": np.ones((3, 1, 2, 4))}, "hh": {"kernel": np.ones((2, 1, 2, 4))}},
+        "must have kernels of the same one to three sizes",
     ),
     "which": (interop.from_linen, lambda: linen_tree(jr.rnn), "nonlinearity must be given for the cell"),
     "nothing": (interop.from_linen, dict, "must hold parameters"),
