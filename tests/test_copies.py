@@ -162,7 +162,7 @@ SHOWN = {
     "jaxrnn.affine_cell(gates, blocks=2)": jr.affine_cell(gates, 2),
     "jaxrnn.affine_cell(Call, blocks=1)": jr.affine_cell(Call(), 1),
     "jaxrnn.Cell(init=_init, initial_state=_initial_state, step=_step, output=output)": functions,
-    "jaxrnn.Cell(init=_init, initial_state=_Methods.initial_state, step=gates, output=_output)": jr.lstm._replace(
+    "jaxrnn.Cell(init=_init, initial_state=_Methods.initial_state, step=gates, output=lstm_output)": jr.lstm._replace(
         step=gates, affine=None, run=None
     ),
     "jaxrnn.Affine(project=project, merge=z_and_r, gates=gates)": jr.affine_cell(gates, 2).affine,
@@ -202,7 +202,7 @@ def test_a_cell_with_another_step_does_not_say_it_is_the_first():
 def test_help_of_the_library_has_a_line_for_each_name():
     lines = [line.strip().removeprefix("jaxrnn.") for line in jr.__doc__.splitlines() if line.startswith("    ")]
     listed = [name for line in lines for name in line.split("  ")[0].split(", ")]
-    assert sorted(listed) == sorted([*jr.__all__, "gradients", "linen", "nnx", "training"])
+    assert sorted(listed) == sorted([*jr.__all__, "gradients", "interop", "linen", "nnx", "training"])
 
 
 def test_the_cells_are_named_tuples_all_the_same():
