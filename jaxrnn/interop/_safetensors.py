@@ -28,8 +28,8 @@ def save(path: str | os.PathLike[str], spec: Spec, params: Any) -> None:
 
     Args:
       path: of the file, which is replaced if it is there.
-      spec: a network, `jr.Linear`, `jr.Embedding`, or one of the cells `jr.rnn`, `jr.rnn_relu`, `jr.lstm`, `jr.gru`; or
-        a dict of them by name.
+      spec: a network, `jr.Linear`, `jr.Embedding`, or one of the cells `jr.rnn`, `jr.rnn_relu`, `jr.lstm`,
+        `jr.lstm_peephole`, `jr.gru`, `jr.gru_reset_before`; or a dict of them by name.
       params: of the layer, or a dict of each one's under the same names.
 
     Raises:

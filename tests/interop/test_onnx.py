@@ -493,6 +493,19 @@ def test_cells_that_the_library_does_not_have_are_no_layers(name):
         interop.to_layers(operator, params)
 
 
+def test_layers_of_one_network_fit_each_other():
+    """Names that end in l0, l1, ... say that operators are those."""
+    plain, other = (drawn("RNN", layout=layout).model() for layout in (0, 1))
+    for name, model, message in (
+        ("rnn.l1", other, "rnn.l1 must have layout=0 as the layer below it, got 1"),
+        ("rnn.l0", plain, "rnn.l0 must have a name of its own"),
+        ("rnn.l1", plain, "rnn: weight_ih_l1 has shape|weight_ih_l1 has shape"),
+    ):
+        found = {"rnn": interop.from_onnx(plain), name: interop.from_onnx(model)}
+        with pytest.raises(interop.FormatError, match=message):
+            interop.to_layers(*({key: pair[index] for key, pair in found.items()} for index in (0, 1)))
+
+
 @pytest.mark.parametrize("seed", slow_but([0], range(4)))
 def test_damaged_files_raise_one_error(seed, tmp_path):
     """Cut anywhere, and with bytes changed anywhere, they give weights of the right shapes or a FormatError."""
