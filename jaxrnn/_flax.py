@@ -103,8 +103,13 @@ def drawn(name: str, initializer: Initializer, key: Array, shape: tuple[int, ...
     return value
 
 
-def initialized(params: dict[str, Array], hidden_size: int, key: Array, given: Initializers) -> dict[str, Any]:
-    """The same parameters, but for the tensors that there are initializers for: each draws a tensor gate by gate."""
+def initialized(
+    params: dict[str, Array], cell: Cell, hidden_size: int, key: Array, given: Initializers
+) -> dict[str, Any]:
+    """The same parameters, but for the tensors that there are initializers for: each draws a tensor gate by gate.
+
+    Of a gate that sees but the sum of both biases the second is zeros, so that the sum is what was drawn, as in Flax.
+    """
     for argument, value in given.items():
         for name, initializer in value.items() if isinstance(value, PerGate) else [(argument, value)]:
             if initializer is not None:
@@ -113,7 +118,9 @@ def initialized(params: dict[str, Array], hidden_size: int, key: Array, given: I
     for tensor, tensor_key in zip(params, jax.random.split(key, len(params)), strict=True):
         argument = f"{about(tensor)}_init"
         if (value := given.get(argument)) is not None:
-            tensors[tensor] = _of_gates(argument, value, tensor_key, params[tensor], hidden_size)
+            gates = params[tensor].shape[0] // hidden_size
+            is_zero = _sees_the_sum(cell, gates, hidden_size) if tensor.startswith("bias_hh") else (False,) * gates
+            tensors[tensor] = _of_gates(argument, value, tensor_key, params[tensor], is_zero)
     return tensors
 
 
@@ -126,16 +133,28 @@ def about(tensor: str) -> str:
     return next((argument for name, argument in ARGUMENTS.items() if tensor.startswith(name)), "")
 
 
-def _of_gates(argument: str, value: Any, key: Array, tensor: Array, hidden_size: int) -> Any:
+@functools.cache
+def _sees_the_sum(cell: Cell, gates: int, hidden_size: int) -> tuple[bool, ...]:
+    """Of each gate, whether its cell merges z and r to z + r alone."""
+    if cell.affine is None:
+        return (False,) * gates
+    with jax.ensure_compile_time_eval():
+        units = jnp.repeat(jnp.eye(gates), hidden_size, axis=1)
+        merged = [jax.tree.leaves(cell.affine.merge(unit, -unit)) for unit in units]
+        return tuple(not any(bool(a.any()) for a in arrays) for arrays in merged)
+
+
+def _of_gates(argument: str, value: Any, key: Array, tensor: Array, is_zero: tuple[bool, ...]) -> Any:
     """(G*H, I, *kernel) or (G*H,), gate by gate from the (*kernel, I, H) or (H,) that Flax's own cells have."""
-    gates = jnp.split(tensor, tensor.shape[0] // hidden_size)
+    gates, hidden_size = jnp.split(tensor, len(is_zero)), tensor.shape[0] // len(is_zero)
     named = list(value.items()) if isinstance(value, PerGate) else [(argument, value)] * len(gates)
     box: Any = None
     for index, ((name, initializer), gate_key) in enumerate(zip(named, jax.random.split(key, len(gates)), strict=True)):
         if initializer is not None:
             shape = (*tensor.shape[2:], *tensor.shape[1:2], hidden_size)
             value = drawn(name, initializer, gate_key, shape, tensor.dtype)
-            gates[index] = jnp.moveaxis(unboxed(value), (-1, -2)[: tensor.ndim], (0, 1)[: tensor.ndim])
+            array = jnp.moveaxis(unboxed(value), (-1, -2)[: tensor.ndim], (0, 1)[: tensor.ndim])
+            gates[index] = jnp.zeros_like(array) if is_zero[index] else array
             box = box if unboxed(value) is value else value
     return _boxed_like(box, jnp.concatenate(gates))
 
@@ -225,7 +244,7 @@ def drops(net: Network) -> bool:
 
 def init_network(net: Network, key: Array, dtype: DTypeLike, given: Initializers) -> dict[str, Any]:
     """The parameters of `net.init`, but for the tensors that there are initializers for."""
-    return initialized(net.init(key, dtype), net.hidden_size, jax.random.fold_in(key, 0), given)
+    return initialized(net.init(key, dtype), net._cell, net.hidden_size, jax.random.fold_in(key, 0), given)
 
 
 def run_network(
@@ -292,7 +311,7 @@ class CellSpec:
 
     def init(self, key: Array, given: Initializers) -> dict[str, Any]:
         """The cell's own initialisation, but for the tensors that have an initializer of Flax's."""
-        return initialized(_tensors(self._init(key)), self.features, jax.random.fold_in(key, 0), given)
+        return initialized(_tensors(self._init(key)), self.cell, self.features, jax.random.fold_in(key, 0), given)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Each parameter's shape."""

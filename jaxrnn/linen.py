@@ -144,7 +144,7 @@ class RNN(_Layer):
       dtype: of the computation, the output and the states; None for what x, h_0 and the parameters are promoted to.
       param_dtype: of new parameters.
       kernel_init, recurrent_kernel_init, bias_init: initializers for weight_ih and weight_hh, which get each gate's
-        (I, H) and (R, H) as in Flax, and for each of both biases, in all layers. By default all are
+        (I, H) and (R, H) as in Flax, and for the biases, in all layers, as of the cells. By default all are
         U(-1/sqrt(H), 1/sqrt(H)).
       return_carry: whether a call returns the final states after the output; False in nn.Sequential.
 
@@ -307,8 +307,9 @@ class SimpleCell(_AffineCell):
       features: H, the size of h.
       bias: whether there are bias_ih and bias_hh.
       kernel_init, recurrent_kernel_init, bias_init: initializers for weight_ih and weight_hh, which get each gate's
-        (I, H) and (H, H) as in Flax, and for each of both biases. By default all are U(-1/sqrt(H), 1/sqrt(H)). Names
-        of axes, as by nn.with_partitioning, are those of Flax's kernels; the parameter has them the other way round.
+        (I, H) and (H, H) as in Flax, and for the biases: bias_ih, and bias_hh where a gate sees more than the sum of
+        both, which else is zeros. By default all are U(-1/sqrt(H), 1/sqrt(H)). Names of axes, as by
+        nn.with_partitioning, are those of Flax's kernels; the parameter has them the other way round.
       dtype: of the computation and the carry; None for what the inputs, the carry and the parameters are promoted to.
       param_dtype: of new parameters.
       carry_init: initializer of the carry; zeros, the default, need no rng.
@@ -400,8 +401,8 @@ class MGUCell(_Cell):
     """Minimal gated unit, `jr.mgu`, in place of nn.MGUCell. The carry is h (*batch, H).
 
     Attributes and errors: as of `GRUCell`, with, in place of bias_init,
-      forget_bias_init, activation_bias_init: initializers for the part of each of both biases that is the gate's, and
-        for that of the new state.
+      forget_bias_init, activation_bias_init: initializers for the parts of the biases that are the gate's, and the new
+        state's.
       reset_gate: whether the gate acts on W_hn h; without it the cell is `jr.mgu_without_reset`.
 
     >>> import jax, jax.numpy as jnp

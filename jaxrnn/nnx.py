@@ -168,7 +168,7 @@ class RNN(_Layer):
       dtype: of the computation, the output and the states; None for what x, h_0 and the parameters are promoted to.
       param_dtype: of the parameters.
       kernel_init, recurrent_kernel_init, bias_init: initializers for weight_ih and weight_hh, which get each gate's
-        (I, H) and (R, H) as in Flax, and for each of both biases, in all layers. By default all are
+        (I, H) and (R, H) as in Flax, and for the biases, in all layers, as of the cells. By default all are
         U(-1/sqrt(H), 1/sqrt(H)).
       return_carry: whether a call returns the final states after the output; False in nnx.Sequential.
       rngs: streams "params" and, for a network with dropout, "dropout".
@@ -315,7 +315,8 @@ class AffineCell(nnx.RNNCellBase):
       cell: the `jr.Cell`, whose parameters are a NamedTuple with at least `jr.AffineParams`' fields.
       bias: whether there are bias_ih and bias_hh.
       kernel_init, recurrent_kernel_init, bias_init: initializers for weight_ih and weight_hh, which get each gate's
-        (I, H) and (H, H) as in Flax, and for each of both biases. By default all are U(-1/sqrt(H), 1/sqrt(H)).
+        (I, H) and (H, H) as in Flax, and for the biases: bias_ih, and bias_hh where a gate sees more than the sum of
+        both, which else is zeros. By default all are U(-1/sqrt(H), 1/sqrt(H)).
       dtype: of the computation and the carry; None for what the inputs, the carry and the parameters are promoted to.
       param_dtype: of the parameters.
       carry_init: initializer of the carry; zeros, the default, need no rngs.

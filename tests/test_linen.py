@@ -288,7 +288,7 @@ def test_initializers_of_layers_act_gate_by_gate():
     layer = linen.LSTM(HIDDEN, num_layers=2, proj_size=2, bidirectional=True, bias_init=nn.initializers.ones)
     layer = layer.clone(recurrent_kernel_init=lambda key, shape, dtype: jnp.full(shape, shape[0], dtype))
     params, own = (module.init(jax.random.key(0), X)["params"] for module in (layer, linen.LSTM(HIDDEN)))
-    assert all((a == 1).all() for name, a in params.items() if name.startswith("bias"))
+    assert all((a == float("ih" in name)).all() for name, a in params.items() if name.startswith("bias"))
     assert all((a == 2).all() for name, a in params.items() if name.startswith("weight_hh"))  # (R, H) a gate
     assert {name[:9]: a.shape for name, a in params.items()}["weight_hr"] == (2, HIDDEN)
     np.testing.assert_array_less(np.abs(params["weight_ih_l1_reverse"]), HIDDEN**-0.5)
@@ -296,11 +296,26 @@ def test_initializers_of_layers_act_gate_by_gate():
     assert_same(plain["weight_hh_l0"], own["weight_hh_l0"])  # what no initializer is for stays as it was
 
 
+@pytest.mark.parametrize("name", ["rnn", "gru", "lstm_functions"])
+def test_biases_are_drawn_as_in_flax(name):
+    """Whose cells have one, and b_hn beside it: ours add up to it."""
+    theirs, _, ours, _ = own(name, bias_init=nn.initializers.ones)
+    kind, _ = OWN_OF_LINEN[name]
+    carry = jax.tree.map(jnp.zeros_like, make_carry("lstm" if "lstm" in name else name, BATCH))
+    one, other = (cell.init(jax.random.key(0), carry, X[0])["params"] for cell in (theirs, ours))
+    expected = from_flax(kind, one)
+    total_of = lambda p: p["bias_ih"] + p["bias_hh"]  # noqa: E731
+    np.testing.assert_array_equal(total_of(other), total_of(expected))
+    if name == "gru":
+        assert_same([other[bias] for bias in ("bias_ih", "bias_hh")], [expected[b] for b in ("bias_ih", "bias_hh")])
+
+
 def test_the_minimal_gated_unit_has_two_initializers_of_biases():
     cell = linen.MGUCell(HIDDEN, forget_bias_init=nn.with_partitioning(nn.initializers.ones, ("units",)))
     own, given = (c.init(jax.random.key(0), CARRY, X[0])["params"] for c in (linen.MGUCell(HIDDEN), cell))
-    for name in ("bias_ih", "bias_hh"):
-        assert_boxed(given[name], ("units",), jnp.concatenate([jnp.ones(HIDDEN), own[name][HIDDEN:]]))
+    for name, value in (("bias_ih", 1), ("bias_hh", 0)):
+        expected = jnp.concatenate([jnp.full(HIDDEN, value, jnp.float32), own[name][HIDDEN:]])
+        assert_boxed(given[name], ("units",), expected)
 
 
 @pytest.mark.parametrize(
@@ -475,7 +490,8 @@ def test_initializers_act_gate_by_gate_as_in_flax():
     np.testing.assert_array_equal(params["weight_ih"], np.broadcast_to(np.arange(FEATURES), (4 * HIDDEN, FEATURES)))
     for block in np.split(params["weight_hh"], 4):
         np.testing.assert_allclose(block @ block.T, np.eye(HIDDEN), atol=1e-6)
-    assert all((params[name] == 1).all() for name in ("bias_ih", "bias_hh"))
+    assert (params["bias_ih"] == 1).all()
+    assert not params["bias_hh"].any()
 
 
 def test_dropout():

@@ -437,7 +437,9 @@ def test_initializers_act_gate_by_gate_as_in_flax():
     for block in np.split(weight_hh, 4):
         np.testing.assert_allclose(block @ block.T, np.eye(HIDDEN), atol=1e-6)
     assert (cell.bias_ih[...] == 1).all()
-    assert (cell.bias_hh[...] == 1).all()
+    assert not cell.bias_hh[...].any()
+    gru = make_cell("gru", bias_init=nnx.initializers.ones).bias_hh[...]
+    np.testing.assert_array_equal(gru, np.repeat([0, 0, 1], HIDDEN))  # b_hn alone stands apart
 
 
 def test_dropout():

@@ -192,9 +192,9 @@ def _weights(name: str, layer: Layer, tensors: Tensors) -> list[np.ndarray]:
     if isinstance(layer, Linear):
         return [arrays["weight"].T] + ([arrays["bias"]] if layer.bias else [])
     assert isinstance(layer, Cell)
+    check_plain(name, tensors, "Keras")
     if layer not in _CELLS:
         refuse(name, layer, "Keras", "it has SimpleRNN, LSTM and GRU")
-    check_plain(name, tensors, "Keras")
     order = _swapped if layer in (gru, gru_reset_before) else np.asarray
     kernels = [order(arrays[key]).T for key in ("weight_ih", "weight_hh")]
     if "bias_ih" not in arrays:

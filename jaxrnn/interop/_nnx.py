@@ -186,9 +186,9 @@ def _tree(name: str, layer: Layer, tensors: Tensors, optimized: bool) -> dict[st
     assert isinstance(layer, Cell)
     if layer == gru_reset_before:
         refuse(name, layer, "Flax", "its GRUCell resets after the matmul")
+    check_plain(name, tensors, "Flax")
     if layer not in (rnn, rnn_relu, lstm, gru):
         refuse(name, layer, "flax.nnx", "it has SimpleCell, GRUCell and LSTMCell")
-    check_plain(name, tensors, "Flax")
     if layer == gru and gates(layer, tensors, "bias_hh")[2].any():
         refuse(name, layer, "flax.nnx", "its GRUCell has no bias b_hn beside W_hn, and this one is not zero")
     biases, weights = flax_biases(layer, tensors), {side: tensors[f"weight_{side}h"] for side in "ih"}
