@@ -9,9 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._cells.gru import gru
-from .._cells.gru_reset_before import gru_reset_before
 from .._cells.lstm import lstm
-from .._cells.lstm_peephole import lstm_peephole
 from .._cells.rnn import rnn, rnn_relu
 from .._core.cell import Cell
 from .._core.checks import check_choice, shown
@@ -19,6 +17,7 @@ from .._layers.embedding import Embedding
 from .._layers.linear import Linear
 from .._layers.networks import GRU, LSTM, RNN
 from ._arrays import FLOATING, FormatError, is_array, required, to_jax
+from ._gates import refuse
 from ._inference import Asked, inferred
 from ._models import Layer, Parts, Spec, Tensors, joined, model_of, parts_of, tensors_of
 from ._safetensors import file_at, is_safetensors, read_tensors
@@ -98,8 +97,7 @@ def to_torch(spec: Spec, params: Any) -> dict[str, Any]:
       A dict of tensors on the CPU, which share no memory with params.
 
     Raises:
-      FormatError: params do not fit the spec; an LSTM cell has a projection, or a GRU resets before the matmul, which
-        torch's have not.
+      FormatError: params do not fit the spec; an LSTM cell has a projection, or torch has no such cell.
       TypeError: an argument is of the wrong type.
       ImportError: torch is not installed.
 
@@ -116,10 +114,8 @@ def to_torch(spec: Spec, params: Any) -> dict[str, Any]:
             raise FormatError(
                 f"{joined(name, 'weight_hr')} has no place in torch: only nn.LSTM has a projection, got a cell"
             )
-        if layer == lstm_peephole:
-            raise FormatError(f"{joined(name, 'weight_ch')} has no place in torch, whose LSTM has no peepholes")
-        if layer == gru_reset_before:
-            raise FormatError(f"{name or 'spec'} must be jr.gru for torch, which resets after the matmul, got {layer}")
+        if isinstance(layer, Cell) and layer not in (rnn, rnn_relu, lstm, gru):
+            refuse(name, layer, "torch", "it has nn.RNNCell, nn.LSTMCell and nn.GRUCell, which resets after the matmul")
     return {name: _to_tensor(name, array) for name, array in tensors_of(parts).items()}
 
 

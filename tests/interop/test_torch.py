@@ -317,15 +317,10 @@ def test_a_projected_cell_has_no_place_in_torch():
         interop.to_torch(jr.lstm, jr.lstm.init(jax.random.key(0), D, H, proj_size=2))
 
 
-def test_a_reset_before_the_matmul_has_no_place_in_torch():
-    cell = jr.gru_reset_before
-    with pytest.raises(interop.FormatError, match=r"spec must be jr\.gru for torch, .* got jaxrnn\.gru_reset_before"):
+@pytest.mark.parametrize("cell", [jr.gru_reset_before, jr.lstm_peephole, jr.mgu, jr.conv_lstm], ids=repr)
+def test_other_cells_have_no_place_in_torch(cell):
+    with pytest.raises(interop.FormatError, match=r"spec is a \w+, which torch does not hold: it has nn\.RNNCell"):
         interop.to_torch(cell, cell.init(jax.random.key(0), D, H))
-
-
-def test_peepholes_have_no_place_in_torch():
-    with pytest.raises(interop.FormatError, match="weight_ch has no place in torch"):
-        interop.to_torch(jr.lstm_peephole, jr.lstm_peephole.init(jax.random.key(0), D, H))
 
 
 def test_params_that_do_not_fit_are_refused():
