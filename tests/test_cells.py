@@ -10,10 +10,10 @@ import pytest
 
 import jaxrnn as jr
 
-from .cell_table import CELLS, FEATURES, make, random_like
-from .oracles import numpy_step
+from .cell_table import FEATURES, NAMES, make, random_like
+from .oracles import REMEDIES, numpy_remedy, numpy_step
 
-every_cell = pytest.mark.parametrize("name", CELLS)
+every_cell = pytest.mark.parametrize("name", NAMES)
 
 
 @every_cell
@@ -79,7 +79,7 @@ def test_ensembles(name):
     chex.assert_trees_all_close(jax.vmap(step)(together), stacked, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["rnn", "rnn_relu", "gru", "lstm", "lstm_proj", "minimal"])
+@pytest.mark.parametrize("name", ["rnn", "rnn_relu", "gru", "lstm", "lstm_proj", "minimal", "leaky", "slstm"])
 def test_step_is_the_composition_of_its_parts(name):
     cell, params = make(name)
     state, x = random_like(cell.initial_state(params, (2,))), jnp.ones((2, FEATURES))
@@ -105,6 +105,20 @@ def test_equations(name, kind):
     np.testing.assert_allclose(after[0], h, rtol=0, atol=1e-14)
     if c is not None:
         np.testing.assert_allclose(after[1], c, rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", REMEDIES)
+@pytest.mark.usefixtures("x64")
+def test_equations_of_remedies(name):
+    """Three steps, so that an initial state of zeros and one that is not are both there."""
+    cell, params = make(name, jnp.float64)
+    state, xs = cell.initial_state(params), random_like(jnp.zeros((3, FEATURES)), seed=1)
+    tensors = {field: np.asarray(value) for field, value in params._asdict().items()}
+    expected = [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
+    for x in xs:
+        state, expected = cell.step(params, state, x), numpy_remedy(name, tensors, np.asarray(x), expected)
+        for ours, theirs in zip(jax.tree.leaves(state), expected, strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-14)
 
 
 def test_parameters():

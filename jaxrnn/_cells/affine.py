@@ -282,10 +282,19 @@ def _cell(methods: _Methods, init: Callable[..., Any] | None) -> Cell:
     return Cell(init or methods.init, initial, step, methods.output, methods.affine, run)
 
 
-def check_affine_params(params: Any, blocks: int, *, is_projected: bool = False) -> None:
-    """The four tensors fit each other and the number of gate blocks; R is H unless h is projected."""
+def check_affine_params(params: Any, blocks: int, recurrent: Callable[[int], tuple[int, ...]] | None = None) -> None:
+    """The four tensors fit each other and the number of gate blocks; `recurrent` as in `check_weights`."""
     if not all(hasattr(params, name) for name in AffineParams._fields):
         raise TypeError(f"params must have the fields {', '.join(AffineParams._fields)}, got {describe(params)}")
+    check_weights(params, blocks, recurrent)
+    rows, reason = params.weight_ih.shape[0], f"for weight_ih of shape {params.weight_ih.shape}"
+    for name in ("bias_ih", "bias_hh"):
+        if (bias := getattr(params, name)) is not None:
+            check_array_like(name, bias, (rows,), dtype_of(params.weight_ih), reason)
+
+
+def check_weights(params: Any, blocks: int, recurrent: Callable[[int], tuple[int, ...]] | None = None) -> None:
+    """weight_ih (G*H, I) and weight_hh fit each other; the latter's shape is recurrent(H), by default (G*H, H)."""
     check_array("weight_ih", params.weight_ih)
     dtype = dtype_of(params.weight_ih)
     check_floating("weight_ih", dtype)
@@ -294,8 +303,5 @@ def check_affine_params(params: Any, blocks: int, *, is_projected: bool = False)
         raise ValueError(f"weight_ih has shape {params.weight_ih.shape}, expected {expected}")
     check_array("weight_hh", params.weight_hh)
     rows, reason = params.weight_ih.shape[0], f"for weight_ih of shape {params.weight_ih.shape}"
-    width = params.weight_hh.shape[1:2] if is_projected else (rows // blocks,)
-    check_array_like("weight_hh", params.weight_hh, (rows, *width), dtype, reason)
-    for name in ("bias_ih", "bias_hh"):
-        if (bias := getattr(params, name)) is not None:
-            check_array_like(name, bias, (rows,), dtype, reason)
+    shape = (rows, rows // blocks) if recurrent is None else recurrent(rows // blocks)
+    check_array_like("weight_hh", params.weight_hh, shape, dtype, reason)
