@@ -15,6 +15,7 @@ Clipping is Optax's, `optax.clip_by_global_norm`.
 from ._dropout import Masked as Masked
 from ._dropout import recurrent_dropout as recurrent_dropout
 from ._dropout import variational_dropout as variational_dropout
+from ._flossing import floss as floss
 from ._initialisation import chrono as chrono
 from ._initialisation import forget_gate_bias as forget_gate_bias
 from ._initialisation import identity as identity
@@ -36,6 +37,7 @@ __all__ = [
     "Noisy",
     "activation_regulariser",
     "chrono",
+    "floss",
     "forget_gate_bias",
     "identity",
     "omega",
