@@ -72,8 +72,8 @@ CELLS = {
     "stack_of_stacks": (jr.stack(jr.stack(jr.rnn, nested), jr.lstm), ((3, 2), 4), {}),
 }
 
-SLOW = ["antisymmetric", "cornn", "dropout", "leaky", "layer_norm_gru", "layer_norm_rnn", "orthogonal_gru", "zoneout"]
-SLOW += ["stack_of_remedies"]
+SLOW = ["antisymmetric", "cornn", "dropout", "leaky", "layer_norm_gru", "layer_norm_rnn", "orthogonal", "zoneout"]
+SLOW += ["layer_norm_lstm", "orthogonal_gru", "stack_of_remedies"]
 NAMES = slow_but([name for name in CELLS if name not in SLOW], CELLS)
 
 

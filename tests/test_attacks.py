@@ -65,7 +65,7 @@ def of_cell(cell, params):
             cell.step,
             {"params": Argument(params, called=PARAMS), "state": Argument(state), "x": Argument(X[0], "nan")},
         ),
-        "output": Door(cell.output, {"state": Argument(state, EVERYTHING if cell is jr.rnn else "")}),
+        "output": Door(cell.output, {"state": Argument(state, EVERYTHING if cell.output is jr.rnn.output else "")}),
     }
 
 

@@ -33,18 +33,17 @@ IN_FLAX = [name for name in REMEDIES if name != "layer_norm_rnn"]  # which has n
 
 @pytest.mark.usefixtures("x64")
 @pytest.mark.filterwarnings("ignore:the sparsity pattern")
-@pytest.mark.parametrize("name", slow_but(("indrnn", "slstm"), REMEDIES))
+@pytest.mark.parametrize("name", slow_but(("indrnn",), REMEDIES))
 def test_exact_gradients(name):
     """By every algorithm in a form that is exact; of a solve in the exponential SnAp knows no zeros, and says so."""
     problem, args = make_problem(name)
     expected = reference(problem, *args)
-    quick = ("rtrl", "snap") if name == "slstm" else EXACT
-    for algorithm in quick:
+    for algorithm in ("bptt", "rtrl", "snap") if name == "indrnn" else EXACT:
         assert_close(EXACT[algorithm](problem, *args), expected, 1e-11)
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("name", slow_but(("slstm", "orthogonal"), REMEDIES))
+@pytest.mark.parametrize("name", slow_but(("orthogonal",), REMEDIES))
 def test_structured_algorithms_take_what_has_an_affine_record(name):
     problem, args = make_problem(name)
     assert (problem.step.affine is not None) == HAVE_AFFINE[name]
@@ -57,7 +56,8 @@ def test_structured_algorithms_take_what_has_an_affine_record(name):
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("name", slow_but(("indrnn",), REMEDIES))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", REMEDIES)
 def test_uoro_and_flow(name):
     problem, args = make_problem(name)
     value, grads, _ = gradients.uoro(problem, *args, key=jax.random.key(0))
@@ -66,7 +66,7 @@ def test_uoro_and_flow(name):
     assert np.isfinite(gradients.flow(problem, *args).omega)
 
 
-@pytest.mark.parametrize("name", slow_but(("slstm", "indrnn"), IN_FLAX))
+@pytest.mark.parametrize("name", slow_but(("slstm",), IN_FLAX))
 def test_in_flax(name):
     """`AffineCell` in both, in `RNN`: the numbers of `jr.unroll` with the same parameters."""
     cell, _, _ = CELLS[name]
@@ -88,7 +88,7 @@ def test_what_flax_does_not_take_is_refused():
         cell.init(jax.random.key(0), jnp.zeros(4), jnp.ones(FEATURES))
 
 
-@pytest.mark.parametrize("name", slow_but(("slstm", "orthogonal"), REMEDIES))
+@pytest.mark.parametrize("name", slow_but(("orthogonal",), REMEDIES))
 def test_one_step_is_the_step(name):
     cell, params = make(name)
     x = random_like(jnp.zeros((1, 2, FEATURES)))
@@ -98,7 +98,7 @@ def test_one_step_is_the_step(name):
     assert_close(ys[0], cell.output(state), 1e-6)
 
 
-@pytest.mark.parametrize("name", REMEDIES)
+@pytest.mark.parametrize("name", slow_but(("slstm",), REMEDIES))
 def test_values_that_are_not_finite_stay_in_their_sequence(name):
     """NaN goes through, as in JAX, and no further than its own sequence of a batch."""
     cell, params = make(name)

@@ -9,6 +9,7 @@ import jaxrnn as jr
 from jaxrnn import remedies
 
 from ..cell_table import make, random_like
+from ..marks import slow_but
 
 KEY = jax.random.key(0)
 STACK = make("stack_of_stacks")[1]
@@ -136,7 +137,7 @@ def test_another_cells_blocks():
     assert (remedies.chrono(KEY, params, 50, forget=0).bias_ih[4:] == params.bias_ih[4:]).all()
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("dtype", slow_but(("bfloat16",), ("bfloat16", "float16")))
 def test_few_bits(dtype):
     params = make("gru", dtype)[1]
     for changed in (
@@ -151,6 +152,7 @@ def test_few_bits(dtype):
         assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(changed))
 
 
+@pytest.mark.slow
 def test_an_ensemble_and_a_compiled_call():
     keys = jax.random.split(KEY, 3)
     drawn = jax.vmap(lambda key: remedies.orthogonal(key, jr.gru.init(key, 3, 4)))(keys)

@@ -19,7 +19,7 @@ NAMES = ["rnn", "gru", "lstm", "nested", "bare", "slstm"]
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("name", slow_but(("lstm",), NAMES))
+@pytest.mark.parametrize("name", slow_but(("nested",), NAMES))
 def test_omega_is_that_of_flow(name):
     problem, args = make_problem(name)
     np.testing.assert_allclose(remedies.omega(problem, *args), gradients.flow(problem, *args).omega, rtol=1e-9)
@@ -55,6 +55,7 @@ def last_square(params, h, y):
     return y * jnp.sum(h**2)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_omega_where_no_gradient_arrives_is_0():
     problem, weights = gradients.Problem(jr.rnn, last_square), jnp.zeros(5).at[2].set(1)

@@ -24,7 +24,7 @@ WRAPPERS = {
 }
 INNER = ["gru", "lstm", "lstm_proj", "nested", "minimal", "slstm", "layer_norm_lstm", "cornn", "orthogonal"]
 CASES = [f"{wrapper}-{name}" for wrapper in WRAPPERS for name in INNER]
-QUICK = ("zoneout-lstm", "recurrent-gru", "variational-layer_norm_lstm")
+QUICK = ("zoneout-lstm", "variational-layer_norm_lstm")
 every_case = pytest.mark.parametrize("case", slow_but(QUICK, CASES))
 
 
@@ -51,7 +51,7 @@ def close(ours, theirs):
 
 
 @every_case
-@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("reverse", slow_but((True,), (False, True)))
 def test_a_sequence_has_the_masks_of_its_steps(case, reverse):
     """Those that a whole sequence draws before its scan, for ragged ones and in both directions."""
     cell, params = wrapped(case)
@@ -87,7 +87,7 @@ def test_without_a_key_it_is_the_expectation(case):
     assert len(jax.tree.leaves(state)) == len(jax.tree.leaves(inner.initial_state(params)))
 
 
-@every_case
+@pytest.mark.parametrize("case", slow_but(("recurrent-gru",), CASES))
 def test_transformations(case):
     cell, params = wrapped(case)
     xs = sequence(STEPS, BATCH)
@@ -184,7 +184,8 @@ def test_in_a_stack_and_of_one_another():
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("wrapper", slow_but(("variational",), WRAPPERS))
+@pytest.mark.slow
+@pytest.mark.parametrize("wrapper", WRAPPERS)
 def test_gradient_algorithms_see_the_masks_of_the_state(wrapper):
     problem, (params, _, xs, ys) = make_problem("gru")
     cell = WRAPPERS[wrapper](jr.gru)
@@ -209,7 +210,7 @@ def test_gradient_algorithms_see_the_masks_of_the_state(wrapper):
 
 
 @pytest.mark.parametrize("wrapper", WRAPPERS)
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("dtype", slow_but(("bfloat16",), ("bfloat16", "float16")))
 def test_few_bits_and_one_step(wrapper, dtype):
     cell, params = wrapped(f"{wrapper}-lstm", dtype)
     for given in (params, remedies.Keyed(params, KEY)):
