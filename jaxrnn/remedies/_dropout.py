@@ -124,6 +124,8 @@ class _Recurrent(WithNoiseAtEachStep):
 
 @dataclasses.dataclass(frozen=True)
 class _Variational(WithNoise):
+    kind = Masked
+
     def initial_state(self, params: Params, batch_shape: tuple[int, ...] = ()) -> Masked:
         """That of the cell inside; and of `Keyed` parameters a mask for each sequence."""
         params, key = split_key(params)
@@ -135,6 +137,7 @@ class _Variational(WithNoise):
 
     def step(self, params: Params, state: Masked, x: Array) -> Masked:
         """The next state, with the mask that the state carries."""
+        self._check_state(state)
         inner = _dropped_step(self.cell, self.rate, split_key(params)[0], state.state, x, state.mask)
         return Masked(inner, state.mask)
 

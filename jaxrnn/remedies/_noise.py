@@ -6,14 +6,14 @@ of all its steps before its scan; step by step they are the same.
 """
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
 from .._core.cell import Cell, Methods, Params, State, named, sums_in_float32
-from .._core.checks import check_arrays, check_key, check_number
+from .._core.checks import check_arrays, check_key, check_number, describe
 from .._core.numerics import is_floating
 from .._scan.steps import run_steps
 
@@ -99,18 +99,27 @@ class WithNoise(Methods):
     cell: Cell
     rate: Any  # hashable
 
+    kind: ClassVar[type]  # of the state
+
     def init(self, key: Array, input_size: int, hidden_size: Any, **options: Any) -> Params:
         """The parameters of the cell inside."""
         return self.cell.init(key, input_size, hidden_size, **options)
 
     def output(self, state: Any) -> Array:
         """That of the cell inside."""
+        self._check_state(state)
         return self.cell.output(state.state)
+
+    def _check_state(self, state: Any) -> None:
+        if not isinstance(state, self.kind):
+            raise TypeError(f"state must be a jaxrnn.remedies.{self.kind.__name__}, got {describe(state)}")
 
 
 @dataclasses.dataclass(frozen=True)
 class WithNoiseAtEachStep(WithNoise):
     """One whose masks are drawn for each step."""
+
+    kind = Noisy
 
     def initial_state(self, params: Params, batch_shape: tuple[int, ...] = ()) -> Noisy:
         """That of the cell inside; and of `Keyed` parameters a key for each sequence."""
@@ -122,6 +131,7 @@ class WithNoiseAtEachStep(WithNoise):
 
     def step(self, params: Params, state: Noisy, x: Array) -> Noisy:
         """The next state, with masks drawn here."""
+        self._check_state(state)
         masks = None if state.noise is None else self._masks(state.state, state.noise, state.noise.time.ndim)
         return self._advance(params, state, (x, masks))
 

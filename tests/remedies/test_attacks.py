@@ -87,6 +87,9 @@ DOORS = {
     "zoneout": Door(remedies.zoneout, {"cell": CELL, "rate": Argument(0.1, "scalar")}),
     "recurrent_dropout": Door(remedies.recurrent_dropout, {"cell": CELL, "rate": Argument(0.1)}),
     "variational_dropout": Door(remedies.variational_dropout, {"cell": CELL, "rate": Argument(0.1)}),
+    **{
+        door: value for name in ("zoneout", "dropout") for door, value in of_cell(name).items() if "initial" not in door
+    },
     "Keyed": Door(lambda key: remedies.zoneout(jr.lstm, 0.1).initial_state(remedies.Keyed(LSTM, key)), {"key": RANDOM}),
 }
 
