@@ -7,6 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxrnn as jr
+from jaxrnn import remedies
+
+from .marks import slow_but
 
 FEATURES = 3
 
@@ -57,8 +60,25 @@ CELLS = {
     "minimal": (minimal, 4, {}),
     "nested": (nested, 4, {}),
     "stack": (jr.stack(jr.lstm, jr.gru), (5, 2), {}),
+    "leaky": (jr.leaky_rnn(0.3), 4, {}),
+    "indrnn": (jr.indrnn, 4, {}),
+    "antisymmetric": (jr.antisymmetric_rnn(0.3, 0.1), 4, {}),
+    "cornn": (jr.cornn(0.3, 1.5, 0.7), 4, {}),
+    "orthogonal": (jr.orthogonal_cell(jr.rnn), 4, {}),
+    "orthogonal_gru": (jr.orthogonal_cell(jr.gru), 4, {}),
+    "slstm": (jr.slstm, 4, {}),
+    "layer_norm_rnn": (jr.layer_norm_rnn, 4, {}),
+    "layer_norm_gru": (jr.layer_norm_gru, 4, {}),
+    "layer_norm_lstm": (jr.layer_norm_lstm, 4, {}),
+    "zoneout": (remedies.zoneout(jr.lstm, 0.1), 4, {}),
+    "dropout": (remedies.variational_dropout(jr.gru, 0.1), 4, {}),
+    "stack_of_remedies": (jr.stack(jr.indrnn, jr.slstm, jr.layer_norm_gru), (4, 3, 2), {}),
     "stack_of_stacks": (jr.stack(jr.stack(jr.rnn, nested), jr.lstm), ((3, 2), 4), {}),
 }
+
+SLOW = ["antisymmetric", "cornn", "dropout", "leaky", "layer_norm_gru", "layer_norm_rnn", "orthogonal", "zoneout"]
+SLOW += ["layer_norm_lstm", "orthogonal_gru", "stack_of_remedies"]
+NAMES = slow_but([name for name in CELLS if name not in SLOW], CELLS)
 
 
 def make(name, dtype=jnp.float32, seed=0):

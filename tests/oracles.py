@@ -6,6 +6,7 @@ Both return output, h_n and c_n; the derivatives are those of the sum of all out
 from typing import Any
 
 import numpy as np
+import scipy.linalg
 
 from .cases import DROPOUT, FEATURES, HIDDEN, PROJECTED, Case
 
@@ -69,6 +70,66 @@ def numpy_conv_lstm_step(
     i, f, g, o = np.split(a + p.get("bias_ih", 0) + p.get("bias_hh", 0), 4, axis=-1)
     c = _sigmoid(f) * c + _sigmoid(i) * np.tanh(g)
     return _sigmoid(o) * np.tanh(c), c
+
+
+# What the cells of the table that have them were made with.
+LEAK, ANTISYMMETRIC, OSCILLATORS = 0.3, (0.3, 0.1), (0.3, 1.5, 0.7)
+REMEDIES = ["leaky", "indrnn", "antisymmetric", "cornn", "orthogonal", "orthogonal_gru", "slstm"]
+REMEDIES += ["layer_norm_rnn", "layer_norm_gru", "layer_norm_lstm"]
+
+
+def numpy_remedy(kind: str, p: dict[str, np.ndarray], x: np.ndarray, state: list[np.ndarray]) -> list[np.ndarray]:
+    """One step of one cell for one sequence, from its paper: x (I,), a state of (H,) each."""
+    h = state[0]
+    if kind.startswith("layer_norm"):
+        return _layer_norm_step(kind.removeprefix("layer_norm_"), p, x, *state)
+    if kind.startswith("orthogonal"):
+        blocks = [
+            scipy.linalg.expm(block - block.T) for block in np.split(p["weight_hh"], len(p["weight_hh"]) // len(h))
+        ]
+        rotated = p | {"weight_hh": np.concatenate(blocks)}
+        return [numpy_step("gru" if kind == "orthogonal_gru" else "rnn_tanh", rotated, x, h, None)[0]]
+    from_x, b = p["weight_ih"] @ x + p["bias_ih"], p["bias_hh"]
+    if kind == "leaky":
+        return [(1 - LEAK) * h + LEAK * np.tanh(from_x + p["weight_hh"] @ h + b)]
+    if kind == "indrnn":
+        return [np.maximum(0, from_x + p["weight_hh"] * h + b)]
+    if kind == "antisymmetric":
+        step, damping = ANTISYMMETRIC
+        return [h + step * np.tanh(from_x + (p["weight_hh"] - p["weight_hh"].T - damping * np.eye(len(h))) @ h + b)]
+    if kind == "cornn":
+        step, gamma, epsilon = OSCILLATORS
+        y, z = state
+        z = z + step * (np.tanh(from_x + p["weight_hh"] @ np.concatenate(state) + b) - gamma * y - epsilon * z)
+        return [y + step * z, z]
+    assert kind == "slstm"
+    h, c, n, m = state
+    i, f, g, o = np.split(from_x + p["weight_hh"] @ h + b, 4)
+    following = i if not n.any() else np.maximum(np.log(_sigmoid(f)) + m, i)
+    c, n = c * np.exp(m), n * np.exp(m)  # what they would be without the stabiliser
+    c, n = _sigmoid(f) * c + np.exp(i) * np.tanh(g), _sigmoid(f) * n + np.exp(i)
+    return [_sigmoid(o) * c / n, c * np.exp(-following), n * np.exp(-following), following]
+
+
+def _layer_norm_step(kind: str, p: dict[str, np.ndarray], x: np.ndarray, h: np.ndarray, *c: Any) -> list[np.ndarray]:
+    """Layer normalisation, from the equations in the supplement of arXiv:1607.06450."""
+
+    def normalised(a: np.ndarray, gain: np.ndarray, bias: np.ndarray) -> np.ndarray:
+        return gain * (a - a.mean()) / np.sqrt(a.var() + 1e-5) + bias
+
+    from_x, from_h = p["weight_ih"] @ x, p["weight_hh"] @ h
+    if kind == "rnn":
+        return [np.tanh(normalised(from_x + from_h, p["gain"], p["bias"]))]
+    if kind == "gru":
+        both = slice(0, 2 * len(h)), slice(2 * len(h), None)
+        zs = [normalised(from_x[part], p["gain_ih"][part], p["bias_ih"][part]) for part in both]
+        rs = [normalised(from_h[part], p["gain_hh"][part], p["bias_hh"][part]) for part in both]
+        r, u = np.split(_sigmoid(zs[0] + rs[0]), 2)
+        return [(1 - u) * np.tanh(zs[1] + r * rs[1]) + u * h]
+    gates = normalised(from_x, p["gain_ih"], p["bias_ih"]) + normalised(from_h, p["gain_hh"], p["bias_hh"])
+    i, f, g, o = np.split(gates, 4)
+    new = _sigmoid(f) * c[0] + _sigmoid(i) * np.tanh(g)
+    return [_sigmoid(o) * np.tanh(normalised(new, p["gain_c"], p["bias_c"])), new]
 
 
 def numpy_network(case: Case, inputs: dict[str, Any]) -> dict[str, np.ndarray]:

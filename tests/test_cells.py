@@ -10,10 +10,10 @@ import pytest
 
 import jaxrnn as jr
 
-from .cell_table import CELLS, FEATURES, make, random_like, stepped
-from .oracles import numpy_step
+from .cell_table import FEATURES, NAMES, make, random_like, stepped
+from .oracles import REMEDIES, numpy_remedy, numpy_step
 
-every_cell = pytest.mark.parametrize("name", CELLS)
+every_cell = pytest.mark.parametrize("name", NAMES)
 
 
 @every_cell
@@ -81,7 +81,19 @@ def test_ensembles(name):
 
 @pytest.mark.parametrize(
     "name",
-    ["rnn", "rnn_relu", "gru", "mgu", "mgu_without_reset", "lstm", "lstm_proj", "lstm_peephole", "minimal"],
+    [
+        "rnn",
+        "rnn_relu",
+        "gru",
+        "mgu",
+        "mgu_without_reset",
+        "lstm",
+        "lstm_proj",
+        "lstm_peephole",
+        "minimal",
+        "leaky",
+        "slstm",
+    ],
 )
 def test_step_is_the_composition_of_its_parts(name):
     cell, params = make(name)
@@ -134,6 +146,20 @@ def test_complex_parameters(name):
 
     for of in (loss, jax.grad(loss, 1)):
         chex.assert_trees_all_close(of(jr.unroll, params), of(stepped, params), rtol=1e-10)
+
+
+@pytest.mark.parametrize("name", REMEDIES)
+@pytest.mark.usefixtures("x64")
+def test_equations_of_remedies(name):
+    """Three steps, so that an initial state of zeros and one that is not are both there."""
+    cell, params = make(name, jnp.float64)
+    state, xs = cell.initial_state(params), random_like(jnp.zeros((3, FEATURES)), seed=1)
+    tensors = {field: np.asarray(value) for field, value in params._asdict().items()}
+    expected = [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
+    for x in xs:
+        state, expected = cell.step(params, state, x), numpy_remedy(name, tensors, np.asarray(x), expected)
+        for ours, theirs in zip(jax.tree.leaves(state), expected, strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-14)
 
 
 def test_parameters():

@@ -8,7 +8,8 @@ import pytest
 
 import jaxrnn as jr
 
-from .cell_table import CELLS, FEATURES, make
+from .cell_table import CELLS, FEATURES, NAMES, SLOW, make
+from .marks import slow_but
 
 EVENTS = []
 jax.monitoring.register_event_duration_secs_listener(lambda event, *_, **__: EVENTS.append(event))
@@ -66,7 +67,7 @@ CALLS = {
 }
 
 
-@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("name", slow_but(CALLS.keys() - set(SLOW), CALLS))
 def test_the_second_call_traces_nothing(name):
     call = CALLS[name]()
     first, second, longer = jnp.zeros((4, 2, FEATURES)), jnp.ones((4, 2, FEATURES)), jnp.ones((5, 2, FEATURES))
@@ -79,7 +80,7 @@ def test_the_second_call_traces_nothing(name):
     assert found
 
 
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("name", NAMES)
 def test_an_eager_step_traces_nothing(name):
     cell, params = make(name)
     x = jnp.ones((2, FEATURES))

@@ -13,10 +13,10 @@ from jax.experimental import checkify
 
 import jaxrnn as jr
 
-from .cell_table import CELLS, FEATURES, make, random_like
+from .cell_table import CELLS, FEATURES, NAMES, make, random_like
 from .marks import pairs
 
-every_cell = pytest.mark.parametrize("name", CELLS)
+every_cell = pytest.mark.parametrize("name", NAMES)
 STEPS, BATCH = 6, 3
 
 

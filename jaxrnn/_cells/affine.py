@@ -283,10 +283,34 @@ def _cell(methods: _Methods, init: Callable[..., Any] | None) -> Cell:
     return Cell(init or methods.init, initial, step, methods.output, methods.affine, run)
 
 
-def check_affine_params(params: Any, blocks: int, *, is_projected: bool = False, is_convolution: bool = False) -> None:
-    """The four tensors fit each other and the number of gate blocks; R is H unless h is projected."""
+def check_affine_params(
+    params: Any,
+    blocks: int,
+    recurrent: Callable[[int], tuple[int, ...]] | None = None,
+    *,
+    is_convolution: bool = False,
+) -> None:
+    """The four tensors fit each other and the number of gate blocks; the last two as in `check_weights`."""
     if not all(hasattr(params, name) for name in AffineParams._fields):
         raise TypeError(f"params must have the fields {', '.join(AffineParams._fields)}, got {describe(params)}")
+    check_weights(params, blocks, recurrent, is_convolution=is_convolution)
+    rows, reason = params.weight_ih.shape[0], f"for weight_ih of shape {params.weight_ih.shape}"
+    for name in ("bias_ih", "bias_hh"):
+        if (bias := getattr(params, name)) is not None:
+            check_array_like(name, bias, (rows,), dtype_of(params.weight_ih), reason)
+
+
+def check_weights(
+    params: Any,
+    blocks: int,
+    recurrent: Callable[[int], tuple[int, ...]] | None = None,
+    *,
+    is_convolution: bool = False,
+) -> None:
+    """weight_ih (G*H, I) and weight_hh fit each other; the latter's shape is recurrent(H), by default (G*H, H).
+
+    Those of a convolution have the kernel's sizes after these axes.
+    """
     check_array("weight_ih", params.weight_ih)
     dtype, shape = dtype_of(params.weight_ih), params.weight_ih.shape
     if not jnp.issubdtype(dtype, jnp.complexfloating):
@@ -296,9 +320,6 @@ def check_affine_params(params: Any, blocks: int, *, is_projected: bool = False,
         more = ", *kernel_size" if is_convolution else ""
         raise ValueError(f"weight_ih has shape {shape}, expected ({blocks}*hidden_size, input_size{more})")
     check_array("weight_hh", params.weight_hh)
-    rows, reason = shape[0], f"for weight_ih of shape {shape}"
-    width = params.weight_hh.shape[1:2] if is_projected else (rows // blocks,)
-    check_array_like("weight_hh", params.weight_hh, (rows, *width, *kernel_size), dtype, reason)
-    for name in ("bias_ih", "bias_hh"):
-        if (bias := getattr(params, name)) is not None:
-            check_array_like(name, bias, (rows,), dtype, reason)
+    expected = (shape[0], shape[0] // blocks) if recurrent is None else recurrent(shape[0] // blocks)
+    reason = f"for weight_ih of shape {shape}"
+    check_array_like("weight_hh", params.weight_hh, (*expected, *kernel_size), dtype, reason)

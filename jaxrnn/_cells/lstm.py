@@ -90,11 +90,16 @@ def _init(
 def _check(params: LSTMParams) -> None:
     """The four tensors fit each other, and weight_hr, if there is one, is (R, H)."""
     projection = getattr(params, "weight_hr", None)
-    check_affine_params(params, _BLOCKS, is_projected=projection is not None)
+    check_affine_params(params, _BLOCKS, None if projection is None else lambda _: _of_any_width(params))
     if projection is not None:
         rows, width = params.weight_hh.shape
         reason = f"for weight_ih of shape {params.weight_ih.shape}"
         check_array_like("weight_hr", projection, (width, rows // _BLOCKS), dtype_of(params.weight_ih), reason)
+
+
+def _of_any_width(params: LSTMParams) -> tuple[int, ...]:
+    """The shape of weight_hh (4H, R) as far as weight_ih says it."""
+    return params.weight_ih.shape[0], *params.weight_hh.shape[1:2]
 
 
 def lstm_state(params: Any, batch_shape: tuple[int, ...]) -> LSTMState:

@@ -6,7 +6,9 @@ traced. A check that needs values says so.
 
 import functools
 import inspect
+import math
 import numbers
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -24,6 +26,14 @@ def check_int(name: str, value: Any, minimum: int = 1) -> None:
         raise TypeError(f"{name} must be an int, got {shown(value)} of type {type(value).__name__}")
     if value < minimum:
         raise ValueError(f"{name} must be at least {minimum}, got {value}")
+
+
+def check_number(name: str, value: Any, is_good: Callable[[float], bool], words: str) -> None:
+    """`value` is a finite number (not a bool) with this property, which the words name."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} must be a number {words}, got {shown(value)} of type {type(value).__name__}")
+    if not math.isfinite(value) or not is_good(float(value)):
+        raise ValueError(f"{name} must be a number {words}, got {value}")
 
 
 def check_bool(name: str, value: Any) -> None:

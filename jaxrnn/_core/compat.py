@@ -35,6 +35,7 @@ __all__ = [
     "run_jaxpr",
     "temporary_bytes",
     "varying_axes",
+    "which_argument",
 ]
 
 Value = TypeVar("Value")
@@ -102,6 +103,13 @@ def temporary_bytes(compiled: jax.stages.Compiled) -> int | None:
 def closed_values(function: Callable, *args: Any) -> list[Any]:
     """The arrays that the function closes over, those that an outer transformation traces among them."""
     return list(jax.make_jaxpr(function)(*args).consts)
+
+
+def which_argument(function: Callable, *args: Any) -> int | None:
+    """Which leaf of the arguments the function gives as it is; None if it gives anything else."""
+    jaxpr = jax.make_jaxpr(function)(*args).jaxpr
+    found = [index for index, leaf in enumerate(jaxpr.invars) if [leaf] == list(jaxpr.outvars)]
+    return found[0] if found else None
 
 
 def run_jaxpr(

@@ -77,13 +77,13 @@ def run_steps(
     output: Callable[[State], Array],
     params: Params,
     state: State,
-    xs: Array,
+    xs: Any,
     active: Array | None,
     *,
     reverse: bool,
     return_states: bool,
 ) -> tuple[State, Any]:
-    """A scan of the step, as `Run` describes it."""
+    """A scan of the step, as `Run` describes it; xs may be any pytree."""
 
     def advance(params: Params, state: State, inputs: tuple[Array, Array | None]) -> tuple[State, Any]:
         x, active = inputs

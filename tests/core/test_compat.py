@@ -248,3 +248,12 @@ def test_evaluate():
     assert sine == pytest.approx(np.sin(2))
     assert low.tolist() == [0, 1]
     assert high.tolist() == [2, 3]
+
+
+def test_which_argument():
+    pair = jnp.ones(2), {"h": jnp.ones(3)}
+    assert compat.which_argument(lambda pair: pair[1]["h"], pair) == 1
+    assert compat.which_argument(lambda a, b: b, *pair) == 1
+    assert compat.which_argument(lambda pair: 2 * pair[0], pair) is None
+    assert compat.which_argument(lambda pair: pair, pair) is None
+    assert compat.which_argument(lambda pair: 1.0, pair) is None
