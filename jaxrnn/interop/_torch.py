@@ -144,7 +144,9 @@ def _selected(tree: Mapping[str, Any], prefix: str) -> Tensors:
     try:
         flat = _flat(tree, "")
     except RecursionError:
-        raise FormatError("source must hold tensors, got dicts that are in themselves, or too many in each other") from None
+        raise FormatError(
+            "source must hold tensors, got dicts that are in themselves, or too many in each other"
+        ) from None
     chosen = {name.removeprefix(start): value for name, value in flat.items() if name.startswith(start)}
     if start and not chosen:
         raise FormatError(f"prefix must begin a name of {', '.join(list(flat)[:8])}, got {prefix!r}")
