@@ -1,11 +1,11 @@
-"""What every subcommand is: a module with `add`, which makes its parser, `check`, and `run`, the exit status."""
+"""Experiments of several commands, each a module with `add`, which makes its parser, `check`, and `run`."""
 
 import argparse
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from .. import _run
+from . import _run
 
 # What argparse's add_subparsers returns has no public name.
 Subparsers = Any
@@ -43,5 +43,26 @@ def add_parser(
         epilog=epilog,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    _run.output_options(parser, f"runs/gradients/{name}")
+    _run.output_options(parser, "runs/" + parser.prog.rpartition(".")[2].replace(" ", "/"))
     return parser
+
+
+def main(name: str, description: str, commands: Mapping[str, Command], argv: Sequence[str] | None) -> int:
+    """Run the command that is asked for of `python -m experiments.NAME`; the exit status."""
+    return _run.exit_status(name, lambda: _main(name, description, commands, argv))
+
+
+def _main(name: str, description: str, commands: Mapping[str, Command], argv: Sequence[str] | None) -> int:
+    parser = _run.parser(name, description)
+    subparsers = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
+    for command in commands.values():
+        command.add(subparsers)
+    arguments = parser.parse_args(argv)
+    return _run.exit_status(f"{name} {arguments.command}", lambda: do(commands[arguments.command], arguments))
+
+
+def do(command: Command, arguments: argparse.Namespace) -> int:
+    """What a command does once its flags are read."""
+    command.check(arguments)
+    with _run.output_folder(arguments.out, command.FILES, arguments.overwrite) as folder:
+        return command.run(arguments, folder)

@@ -57,7 +57,7 @@ class FixedPoints:
             "points": self.vectors.tolist(),
             "speeds": self.speeds.tolist(),
             "is_fixed": self.is_fixed.tolist(),
-            "eigenvalues": np.stack([self.eigenvalues.real, self.eigenvalues.imag], axis=-1).tolist(),
+            "eigenvalues": np.stack([np.real(self.eigenvalues), np.imag(self.eigenvalues)], axis=-1).tolist(),
             "of_candidates": self.of_candidates.tolist(),
         }
 

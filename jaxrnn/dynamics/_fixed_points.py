@@ -328,7 +328,7 @@ def _modes(matrices: Array) -> tuple[np.ndarray, np.ndarray]:
     nan of matrices that are not finite.
     """
     found = np.asarray(matrices, float)
-    is_finite = np.isfinite(found).all(axis=(-2, -1))
+    is_finite = np.asarray(np.isfinite(found).all(axis=(-2, -1)))
     values, vectors = np.linalg.eig(np.where(is_finite[..., None, None], found, 0))
     order = np.argsort(-np.abs(values), axis=-1, kind="stable")
     values = np.where(is_finite[..., None], np.take_along_axis(values, order, -1), np.nan)

@@ -129,7 +129,7 @@ def checked_sequence(
     """The state as arrays, and what a scan over time gets: the inputs, if any, with their times."""
     check_system(step, params, state)
     steps = _steps(xs, length)
-    return jax.tree.map(jnp.asarray, state), (xs, np.arange(steps))
+    return jax.tree.map(jnp.asarray, state), (xs, jnp.arange(steps))
 
 
 def _steps(xs: Any, length: int | None) -> int:
