@@ -39,7 +39,7 @@ def draw(
             for step, color in ((finding.chaotic, CHAOTIC), (finding.broke, BROKEN)):
                 if step is not None:
                     axis.axvline(step, color=color, linestyle="--", linewidth=1.2)
-    names = ("Lyapunov exponents, nats per step", "largest norm of the gradient", "mean squared error")
+    names = ("exponents, nats per step", "norm of the gradient", "mean squared error")
     for axis, name in zip(rows[:, 0], names, strict=True):
         axis.set_ylabel(name)
     figure.suptitle("dashed: the first positive exponent (orange), where the training breaks (red)", fontsize=10)

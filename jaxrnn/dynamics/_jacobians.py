@@ -38,7 +38,8 @@ def jacobians(step: Cell | Step, params: Params, state: State, xs: Any, *, lengt
 
     >>> import jax.numpy as jnp
     >>> from jaxrnn import dynamics
-    >>> dynamics.jacobians(lambda a, h, x: a * h * (1 - h), 3.5, 0.3, None, length=2).ravel().round(4).tolist()
+    >>> found = dynamics.jacobians(lambda a, h, x: a * h * (1 - h), 3.5, 0.3, None, length=2)
+    >>> [round(value, 4) for value in found.ravel().tolist()]
     [1.4, -1.645]
     """
     state, inputs = checked_sequence(step, params, state, xs, length)

@@ -32,7 +32,7 @@ def spectral_radii(params: Params) -> dict[str, Array]:
     >>> import jax.numpy as jnp, jaxrnn as jr
     >>> from jaxrnn import dynamics
     >>> params = jr.rnn.init(jax.random.key(0), 3, 2)._replace(weight_hh=jnp.array([[0., 2.], [-2., 0.]]))
-    >>> {path: radii.tolist() for path, radii in dynamics.spectral_radii(params).items()}
+    >>> {path: radii.round(3).tolist() for path, radii in dynamics.spectral_radii(params).items()}
     {'.weight_hh': [2.0]}
     """
     return _of_each(params, lambda matrices: jnp.max(jnp.abs(jnp.linalg.eigvals(matrices)), axis=-1))
