@@ -42,6 +42,7 @@ All of it is made for `jax.jit`, `jax.grad`, `jax.vmap` and the rest of JAX's tr
     GRU                 torch.nn.GRU: layers of gated recurrent units
     Linear              torch.nn.Linear
     Embedding           torch.nn.Embedding
+    jaxrnn.dynamics     Jacobians, Lyapunov exponents, fixed points, memory
     jaxrnn.gradients    gradients by truncated BPTT, RTRL, SnAp, UORO and more; compare, flow, check_gradient
     jaxrnn.interop      trained weights from elsewhere and to there, files
     jaxrnn.linen        the networks and cells as flax.linen modules

@@ -207,7 +207,9 @@ def test_a_cell_with_another_step_does_not_say_it_is_the_first():
 def test_help_of_the_library_has_a_line_for_each_name():
     lines = [line.strip().removeprefix("jaxrnn.") for line in jr.__doc__.splitlines() if line.startswith("    ")]
     listed = [name for line in lines for name in line.split("  ")[0].split(", ")]
-    assert sorted(listed) == sorted([*jr.__all__, "gradients", "interop", "linen", "nnx", "remedies", "training"])
+    assert sorted(listed) == sorted(
+        [*jr.__all__, "dynamics", "gradients", "interop", "linen", "nnx", "remedies", "training"]
+    )
 
 
 def test_the_cells_are_named_tuples_all_the_same():

@@ -1,14 +1,12 @@
 """The command line: `python -m experiments.gradients`."""
 
-import argparse
 import sys
 from collections.abc import Sequence
 
-from .. import _run
+from .. import _command
 from . import balance, compare, costs, derive, explode, longterm, online, sparse, variance
-from .command import Command
 
-COMMANDS: dict[str, Command] = {
+COMMANDS: dict[str, _command.Command] = {
     "explode": explode,
     "derive": derive,
     "compare": compare,
@@ -29,22 +27,7 @@ Each command prints what it finds and leaves a picture and a JSON file; `COMMAND
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a subcommand; the exit status."""
-    return _run.exit_status("gradients", lambda: _command(argv))
-
-
-def _command(argv: Sequence[str] | None) -> int:
-    parser = _run.parser("gradients", DESCRIPTION)
-    subparsers = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
-    for command in COMMANDS.values():
-        command.add(subparsers)
-    arguments = parser.parse_args(argv)
-    return _run.exit_status(f"gradients {arguments.command}", lambda: _do(COMMANDS[arguments.command], arguments))
-
-
-def _do(command: Command, arguments: argparse.Namespace) -> int:
-    command.check(arguments)
-    with _run.output_folder(arguments.out, command.FILES, arguments.overwrite) as folder:
-        return command.run(arguments, folder)
+    return _command.main("gradients", DESCRIPTION, COMMANDS, argv)
 
 
 if __name__ == "__main__":

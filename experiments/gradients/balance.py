@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from jaxrnn import gradients, training
 
 from .. import _ensemble, _memory, _run
-from .command import Subparsers, add_parser
+from .._command import Subparsers, add_parser
 
 PICTURE = "balance.png"
 RESULTS = "balance.json"

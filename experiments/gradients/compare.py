@@ -19,8 +19,8 @@ import jaxrnn as jr
 from jaxrnn import gradients, training
 
 from .. import _memory, _run
+from .._command import Subparsers, add_parser
 from . import compare_picture
-from .command import Subparsers, add_parser
 from .networks import CELLS
 
 DELAYS = {3: 1.0, 12: 0.5}

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from jaxrnn import gradients
 
 from .. import _memory, _run
-from .command import Subparsers, add_parser
+from .._command import Subparsers, add_parser
 from .networks import CELLS
 
 RESULTS = "costs.json"

@@ -25,7 +25,7 @@ from matplotlib.ticker import MaxNLocator
 import jaxrnn as jr
 
 from .. import _memory, _run
-from .command import Subparsers, add_parser
+from .._command import Subparsers, add_parser
 
 PICTURE = "derive.png"
 RESULTS = "derive.json"

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from .. import _run
+from .._command import Subparsers, add_parser
 from . import networks, pictures, powers, recall
-from .command import Subparsers, add_parser
 
 PICTURE = "explode.png"
 RESULTS = "explode.json"

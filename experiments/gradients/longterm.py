@@ -15,8 +15,8 @@ import jax
 from tqdm import tqdm
 
 from .. import _run
+from .._command import Subparsers, add_parser
 from . import longterm_pictures
-from .command import Subparsers, add_parser
 from .longterm_tasks import SHORTEST, TASKS
 from .longterm_training import CELLS, HELD_OUT, LEARNING_RATES, MAX_NORM, Recipe, Run, Setting, check_memory, train
 

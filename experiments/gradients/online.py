@@ -15,8 +15,8 @@ from tqdm import tqdm
 from jaxrnn import gradients, training
 
 from .. import _memory, _run
+from .._command import Subparsers, add_parser
 from . import online_picture
-from .command import Subparsers, add_parser
 from .networks import CELLS
 from .online_tasks import (
     HELD_OUT_LONGEST,

@@ -16,8 +16,8 @@ from tqdm import tqdm
 from jaxrnn import gradients, training
 
 from .. import _memory, _run
+from .._command import Subparsers, add_parser
 from . import sparse_picture
-from .command import Subparsers, add_parser
 from .compare import Curve
 from .sparse_copy import FEATURES, Network, copies
 

@@ -19,7 +19,7 @@ import jaxrnn as jr
 from jaxrnn import gradients, training
 
 from .. import _memory, _run
-from .command import Subparsers, add_parser
+from .._command import Subparsers, add_parser
 from .curves import color_of
 from .networks import CELLS
 

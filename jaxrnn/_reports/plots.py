@@ -15,6 +15,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 if TYPE_CHECKING:
     from .comparison import Agreement, Comparison, Measured
+    from .fixed_points import FixedPoints
     from .flow import Flow
 
 _COLORS = ("#1f6fb4", "#c8102e", "#2e8b57", "#e08e0b", "#7a5195", "#5aa9e6", "#4d4d4d", "#d45087")
@@ -173,3 +174,53 @@ def _legend(values: np.ndarray, future: np.ndarray) -> str:
 def _positive(values: np.ndarray) -> np.ndarray:
     """NaN, which is not drawn, for what has no logarithm."""
     return np.where((values > 0) & np.isfinite(values), values, np.nan)
+
+
+def draw_fixed_points(found: FixedPoints, paths: np.ndarray) -> Figure:
+    """On up to three principal axes of the paths (N, T, n), or of the points themselves if there are none."""
+    cloud = paths.reshape(-1, paths.shape[-1]) if paths.size else found.vectors
+    centre, axes, explained = _principal_axes(cloud)
+    figure = Figure(figsize=(8, 7), layout="constrained")
+    figure.suptitle(f"{found.sentence()}\nthese axes have {explained:.0%} of the variance", fontsize=10)
+    panel: Any = figure.add_subplot(projection="3d" if len(axes) == 3 else None)
+    for path in paths:
+        panel.plot(*_padded((path - centre) @ axes.T), color="#9db8d2", linewidth=0.6, alpha=0.6, zorder=1)
+    places, extent = (found.vectors - centre) @ axes.T, float(np.ptp(cloud @ axes.T, axis=0).max())
+    for place, values, modes in zip(places, found.eigenvalues, found.modes, strict=True):
+        for mode in modes.T[np.abs(values) > 1]:
+            reach = 0.06 * extent * np.real(mode) @ axes.T
+            panel.plot(*_padded(np.stack([place - reach, place + reach])), color="#c8102e", linewidth=1.4, zorder=2)
+    for label, which, style in _kinds(found):
+        if which.any():
+            panel.scatter(*_padded(places[which]), label=f"{label} ({which.sum()})", zorder=3, **style)
+    for name, number in zip("xyz", range(1, max(2, len(axes)) + 1), strict=False):
+        getattr(panel, f"set_{name}label")(f"principal axis {number}" if number <= len(axes) else "")
+    if len(found.speeds):
+        panel.legend(frameon=False, loc="upper left")
+    return figure
+
+
+def _principal_axes(cloud: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    """The mean (n,), at most three axes (A, n) along which the cloud (N, n) varies most, and their part of that."""
+    centre = cloud.mean(axis=0)
+    _, sizes, axes = np.linalg.svd(cloud - centre, full_matrices=False)
+    total = float(np.sum(sizes**2))
+    return centre, axes[:3], float(np.sum(sizes[:3] ** 2)) / total if total else 1.0
+
+
+def _padded(places: np.ndarray) -> np.ndarray:
+    """(A, N) coordinates, with zeros for a second one if there is one alone."""
+    return np.pad(places, ((0, 0), (0, max(0, 2 - places.shape[1])))).T
+
+
+def _kinds(found: FixedPoints) -> list[tuple[str, np.ndarray, dict[str, Any]]]:
+    """Label, which of the points, and how they are drawn."""
+    return [
+        ("stable", found.stable, {"color": "black", "s": 45}),
+        (
+            "fixed, unstable along the lines",
+            found.is_fixed & ~found.stable,
+            {"color": "#c8102e", "marker": "X", "s": 45},
+        ),
+        ("slow", ~found.is_fixed, {"color": "#e08e0b", "marker": "D", "s": 25}),
+    ]

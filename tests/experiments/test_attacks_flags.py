@@ -32,6 +32,10 @@ ACCEPTED = {
     "seed": WHOLE | {"0", "-0", "2147483648", "4294967295"},
     "hundreds": {"100"},
     "ten or more": {"100"},
+    "one to eight": {"1", "+1", "٣"},
+    "two or more": {"100", "٣"},
+    "four or more": {"100"},
+    "sixteen or more": {"100"},
     "fraction": SMALL,
     "probability": {"0.5", "1", "+1"},
     "above 0": ABOVE_0,
@@ -117,6 +121,18 @@ FLAGS = {
         **{"--draws": "positive", "--seed": "seed", **OUTPUT},
     },
     "gradients costs": {"--cell": "a choice", "--sizes": "positive", "--steps": "positive", **OUTPUT},
+    "dynamics spectrum": {
+        **{"--sizes": "sixteen or more", "--networks": "two or more", "--warmup": "positive", "--steps": "positive"},
+        **{"--seed": "seed", **OUTPUT},
+    },
+    "dynamics training": {
+        **{"--hidden": "four or more", "--steps": "positive", "--every": "positive", "--lr": "above 0"},
+        **{"--seed": "seed", **OUTPUT},
+    },
+    "dynamics fixedpoints": {
+        **{"--cell": "a choice", "--bits": "one to eight", "--hidden": "positive", "--steps": "positive"},
+        **{"--candidates": "positive", "--seed": "seed", **OUTPUT},
+    },
     "speed": {
         **{"--sections": "a choice", "--cells": "a choice", "--peers": "a choice", "--device": "a choice"},
         **{
@@ -130,7 +146,11 @@ FLAGS = {
     },
 }
 BESIDE = {"--column": ["--csv=a.csv"], "--delimiter": ["--csv=a.csv"], "--horizon": ["--csv=a.csv"]}
-RUNS = {"charlm": "_run_command", "gradients": "_do"}  # what a command does once its flags are read
+RUNS = {  # what a command does once its flags are read
+    "charlm": "experiments.charlm.__main__._run_command",
+    "dynamics": "experiments._command.do",
+    "gradients": "experiments._command.do",
+}
 
 
 @pytest.fixture
@@ -140,7 +160,8 @@ def main(monkeypatch):
     def main(command, *options):
         experiment, *subcommand = command.split()
         module = importlib.import_module(f"experiments.{experiment}.__main__")
-        monkeypatch.setattr(module, RUNS.get(experiment, "_experiment"), lambda *arguments: 0)
+        runs = RUNS.get(experiment, f"experiments.{experiment}.__main__._experiment")
+        monkeypatch.setattr(runs, lambda *arguments: 0)
         try:
             return module.main([*subcommand, *options])
         except SystemExit as exit_:

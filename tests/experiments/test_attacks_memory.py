@@ -42,6 +42,9 @@ TOO_LARGE = {
     "gradients online": [("--hidden", "100000"), ("--hidden", "1000"), ("--batch", LARGEST)],
     "gradients variance": [("--hidden", "10000"), ("--draws", LARGEST)],
     "gradients costs": [("--sizes", "3000"), ("--steps", LARGEST)],
+    "dynamics spectrum": [("--sizes", "100", "100000"), ("--sizes", "100", LARGEST), ("--networks", LARGEST)],
+    "dynamics training": [("--hidden", "100000"), ("--hidden", LARGEST)],
+    "dynamics fixedpoints": [("--hidden", "100000"), ("--hidden", LARGEST), ("--candidates", LARGEST)],
     "gradients longterm": [("--hidden", "1000000"), ("--lengths", LARGEST), ("--seeds", LARGEST)],
 }
 CASES = {
