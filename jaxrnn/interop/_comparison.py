@@ -10,7 +10,7 @@ from .._core.cell import Cell
 from .._core.numerics import cast
 from .._layers.embedding import Embedding
 from .._scan.unroll import unroll
-from ._models import Layer, Parts, Spec, Tensors, model_of, name_of, parts_of
+from ._models import Layer, Network, Parts, Spec, Tensors, model_of, name_of, parts_of
 from ._networks import split_parts
 
 _STEPS, _BATCH, _PLACES = 8, 4, 5
@@ -28,6 +28,9 @@ def difference(a: tuple[Spec, Any], b: tuple[Spec, Any]) -> Difference | str:
 
     Networks are compared cell by cell, from states that are not zero; a cell by itself is a network of one layer.
     """
+    for name, net, counterpart in _networks(a[0], b[0]):
+        if net.batch_first != counterpart.batch_first:
+            return f"{name} has batch_first={net.batch_first} in the first, {counterpart.batch_first} in the second"
     one, other = _parts(*a), _parts(*b)
     if one.keys() != other.keys():
         return f"the first has the parts {list(one)}, the second {list(other)}"
@@ -36,6 +39,13 @@ def difference(a: tuple[Spec, Any], b: tuple[Spec, Any]) -> Difference | str:
         if kinds[0] != kinds[1]:
             return f"{name} is {kinds[0]} in the first, {kinds[1]} in the second"
     return max((Difference(name, _largest(one[name], other[name])) for name in one), key=_order)
+
+
+def _networks(a: Spec, b: Spec) -> list[tuple[str, Network, Network]]:
+    """Those that both models have, by their names."""
+    one, other = (spec if isinstance(spec, dict) else {"the network": spec} for spec in (a, b))
+    pairs = [(name, layer, other.get(name)) for name, layer in one.items()]
+    return [(name, a, b) for name, a, b in pairs if isinstance(a, Network) and isinstance(b, Network)]
 
 
 def _order(found: Difference) -> float:

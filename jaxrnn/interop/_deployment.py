@@ -50,8 +50,8 @@ def export_apply(
 
     Returns:
       A `jax.export.Exported`: its `serialize()` gives bytes, `jax.export.deserialize(data).call(...)` runs them where
-      there is JAX. Shapes are those of `net.apply`, T and N at least 1. Compiled kernels are not in it, and dropout is
-      off.
+      there is JAX; `serialize(vjp_order=1)` puts its gradient in, too. Shapes are those of `net.apply`, T and N at
+      least 1. Compiled kernels are not in it, and dropout is off.
 
     Raises:
       ValueError: params do not fit the network; unknown platforms.
@@ -111,6 +111,8 @@ def export_step(layer: Cell | Network, params: Any, x: Any, *, platforms: Sequen
     params, x, (batch,) = _likes("params", params), _likes("x", x), _symbols("b")
     if not isinstance(x, jax.ShapeDtypeStruct):
         raise TypeError(f"x must be one array or its shape, got {describe(x)}")
+    if len(x.shape) != getattr(layer, "input_ndim", 1):
+        raise ValueError(f"x has shape {x.shape}, expected that of one input, without a batch axis")
     x = _like(x.dtype, batch, *x.shape)
     step, state = (_network_step if isinstance(layer, Network) else _cell_step)(layer, params, x)
     return _export(step, platforms)(plain(params), plain(state), x)

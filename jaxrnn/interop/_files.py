@@ -24,7 +24,7 @@ SUFFIXES = {
     ".onnx": "onnx",
 }
 _BY_NAME = {".msgpack": "linen", ".onnx": "onnx"}
-_USED = {"linen": ["nonlinearity"], "onnx": ["prefix"], "jaxrnn": []}  # of what may be asked for
+_USED = {"linen": ["nonlinearity"], "onnx": ["prefix", "batch_first"], "jaxrnn": []}  # of what may be asked for
 
 
 def format_of(path: Any) -> str:
@@ -47,7 +47,7 @@ def read_file(path: Any, prefix: str, asked: Asked) -> tuple[Spec, Any]:
         return from_torch(path, prefix, **vars(asked))
     _check_unused(path, asked, prefix, found)
     if found == "onnx":
-        return to_layers(*from_onnx(path, prefix))
+        return to_layers(*from_onnx(path, prefix), batch_first=asked.batch_first)
     return load(path) if found == "jaxrnn" else from_linen(_restored(path), nonlinearity=asked.nonlinearity)
 
 

@@ -153,7 +153,7 @@ def _linear_or_embedding(owner: str, tensors: Tensors, asked: Asked) -> Linear |
     if kind is None:
         raise FormatError(
             f"has one tensor, weight {tuple(tensors['weight'].shape)}, which an Embedding has, or a Linear without "
-            f"bias: kinds must say which, as in kinds={{{owner!r}: jr.Embedding}}"
+            f"bias: kinds must say which, as in kinds={{{owner!r}: jr.Embedding}}, or --kind {owner}=Embedding"
         )
     return Embedding(rows, columns) if kind is Embedding else Linear(columns, rows, bias="bias" in tensors)
 

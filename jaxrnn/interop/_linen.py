@@ -181,6 +181,11 @@ def _array(name: str, leaf: Any) -> np.ndarray:
 def _parts(name: str, tree: Any, nonlinearity: str | None) -> Parts:
     if not isinstance(tree, Mapping):
         raise FormatError(f"{name or 'variables'} must be of a cell, Dense or Embed, got {shown(tree)}")
+    if any(str(key).startswith("weight_ih") for key in tree):
+        raise FormatError(
+            f"{name or 'variables'} must be of Flax's own modules, got those of jaxrnn.linen: they are the core's, as "
+            "jr.LSTMParams(**params) for jr.lstm, or as they are for jr.LSTM"
+        )
     found = _cell(name, tree, nonlinearity) or _convolution(name, tree) or linear_or_embedding(name, tree)
     if found is not None:
         return {name: found}

@@ -139,7 +139,7 @@ def _checked(where: str, layer: Layer, params: Any) -> Tensors:
 def _layer_tensors(layer: Any, params: Any) -> Tensors:
     shapes = param_shapes(layer) if isinstance(layer, Network) else _shapes(layer)
     check_params(params, shapes, layer)
-    return dict(params)
+    return {name: params[name] for name in shapes}
 
 
 def _shapes(layer: Linear | Embedding) -> dict[str, tuple[int, ...]]:

@@ -127,10 +127,10 @@ def _read(path: pathlib.Path) -> Mapping[str, Any]:
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever a damaged pickle leads to
-        reason = str(error).strip().partition("\n")[0][:200]
         raise FormatError(
             f"{path} must be a state_dict saved by torch.save, or safetensors, and is not read: it is damaged, or "
-            f"holds more than tensors, whose code is not run ({type(error).__name__}: {reason})"
+            f"holds more than tensors, as a module does, whose code is not run: save module.state_dict() "
+            f"({type(error).__name__})"
         ) from error
     if not isinstance(found, Mapping):
         raise FormatError(f"{path} must be a state_dict, a dict of tensors by name, got {type(found).__name__}")

@@ -186,3 +186,10 @@ def test_as_a_process():
 
 def root():
     return os.path.dirname(os.path.dirname(jr.__file__))
+
+
+def test_another_layout_is_another_function(capsys):
+    assert run(capsys, "convert", "model.pt", "model.safetensors", *TOLD)[0] == 0
+    told = ["--time-first", *TOLD[1:]]
+    expected = "not the same: rnn has batch_first=False in the first, True in the second\n"
+    assert run(capsys, "verify", "model.pt", "model.safetensors", *told) == (1, expected, "")

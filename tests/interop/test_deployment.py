@@ -198,6 +198,7 @@ WRONG = {
     "platform": (lambda: interop.export_apply(*_net("rnn"), platforms=("cu",)), ValueError, "platforms must be"),
     "directions": (lambda: interop.export_step(*_net("gru"), jnp.zeros(3)), ValueError, "must run in one direction"),
     "features": (lambda: interop.export_step(*make("gru"), jnp.zeros(5)), ValueError, "x has shape"),
+    "a batch": (lambda: interop.export_step(*make("gru"), jnp.zeros((2, 3))), ValueError, "without a batch axis"),
     "no layer": (lambda: interop.export_step(3, {}, jnp.zeros(3)), TypeError, "layer must be a jaxrnn.Cell"),
     "no input": (lambda: interop.export_step(*make("gru"), 3), TypeError, "x must be an array or its shape"),
 }

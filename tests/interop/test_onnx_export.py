@@ -1,5 +1,6 @@
 """Networks and cells as ONNX models: onnxruntime gives their numbers, for other T and N than any that was traced."""
 
+import dataclasses
 import itertools
 
 import jax
@@ -172,9 +173,22 @@ def test_the_errors_of_the_command_line(capsys):
     for arguments, message in (
         (["convert", "lstm.safetensors", "lstm.onnx"], "which ONNX does not hold"),
         (["inspect", "damaged.onnx"], "damaged.onnx must be an ONNX model"),
-        (["inspect", "damaged.onnx", "--time-first"], "batch_first must not be given for damaged.onnx"),
+        (["inspect", "damaged.onnx", "--dropout", "0.5"], "dropout must not be given for damaged.onnx"),
     ):
         assert main(arguments) == 2
         found = capsys.readouterr().err
         assert message in found
         assert found.count("\n") == 1
+
+
+def test_a_model_says_nothing_of_batch_first():
+    net = jr.GRU(3, 4, 2, bidirectional=True, batch_first=True)
+    params = net.init(jax.random.key(0))
+    read = interop.from_onnx(interop.to_onnx(net, params))
+    assert interop.to_layers(*read)[0] == dataclasses.replace(net, batch_first=False)
+    assert interop.to_layers(*read, batch_first=True)[0] == net
+    with pytest.raises(interop.FormatError, match="batch_first=True is given, but only for networks"):
+        interop.to_layers(
+            *interop.from_onnx(interop.to_onnx(jr.lstm_peephole, jr.lstm_peephole.init(jax.random.key(0), 3, 4))),
+            batch_first=True,
+        )

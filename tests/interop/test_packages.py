@@ -514,3 +514,13 @@ def test_what_is_not_installed_is_named_with_its_extra(package, call, monkeypatc
     monkeypatch.setattr("importlib.import_module", absent)
     with pytest.raises(ImportError, match=rf"pip install 'jaxrnn\[{package}\]'"):
         call()
+
+
+def test_our_own_linen_variables_are_the_core_s_already():
+    from jaxrnn import linen
+
+    variables = linen.GRU(4).init(jax.random.key(0), jnp.ones((5, 2, 3)))
+    with pytest.raises(
+        interop.FormatError, match=r"variables must be of Flax's own modules, got those of jaxrnn\.linen"
+    ):
+        interop.from_linen(variables)

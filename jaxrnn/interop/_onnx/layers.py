@@ -6,12 +6,12 @@ from ..._core.cell import Cell
 from ..._core.checks import shown
 from .._arrays import FormatError
 from .._inference import NETWORK_CELLS, Asked
-from .._models import CELLS, Parts, Spec, joined, model_of
+from .._models import CELLS, Network, Parts, Spec, joined, model_of
 from .._networks import LEVEL, join_parts
 from .operators import OnnxOperator
 
 
-def to_layers(operator: Any, params: Any) -> tuple[Spec, Any]:
+def to_layers(operator: Any, params: Any, *, batch_first: bool | None = None) -> tuple[Spec, Any]:
     """An operator of plain attributes as a network of the library, or as cells.
 
     Forward and bidirectional RNN (tanh, relu), LSTM, and GRU with linear_before_reset=1 become `jr.RNN`, `jr.LSTM` and
@@ -21,13 +21,15 @@ def to_layers(operator: Any, params: Any) -> tuple[Spec, Any]:
 
     Args:
       operator, params: as from `from_onnx`: an operator, or a dict of them by name.
+      batch_first: of networks; None for what layout says. A model that `to_onnx` wrote for a network with batch_first
+        has layout=0, between two transpositions, which are not looked at.
 
     Returns:
       (spec, params).
 
     Raises:
       FormatError: activations, clip or input_forget that no cell of the library has; constant initial states; layers of
-        one network that do not fit each other.
+        one network that do not fit each other; batch_first is given, and nothing becomes a network.
       TypeError: an argument is of the wrong type.
 
     >>> import numpy as np
@@ -37,6 +39,7 @@ def to_layers(operator: Any, params: Any) -> tuple[Spec, Any]:
     >>> interop.to_layers(operator, params)[0]
     GRU(input_size=3, hidden_size=4, num_layers=1, bias=False, batch_first=True, dropout=0.0, bidirectional=False)
     """
+    asked = Asked(batch_first=batch_first)
     operators = operator if isinstance(operator, dict) else {"": operator}
     owners: dict[str, Parts] = {}
     layouts: dict[str, int] = {}
@@ -52,7 +55,10 @@ def to_layers(operator: Any, params: Any) -> tuple[Spec, Any]:
         group |= found
     parts: Parts = {}
     for owner, group in owners.items():
-        parts |= _of_owner(owner, group, Asked(batch_first=layouts[owner] == 1))
+        by_layout = Asked(batch_first=layouts[owner] == 1)
+        parts |= _of_owner(owner, group, by_layout if batch_first is None else asked)
+    if batch_first is not None and not any(isinstance(layer, Network) for layer, _ in parts.values()):
+        raise FormatError(f"batch_first={batch_first} is given, but only for networks, and none are here")
     return model_of(parts)
 
 
