@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 
 
-def slow_but(quick: Collection[str], names: Iterable[str]) -> list:
-    """The names as parameters, slow but for these few that stand for all."""
+def slow_but(quick: Collection[str], names: Iterable[str], full: Collection[str] = ()) -> list:
+    """The names as parameters, slow but for these few that stand for all, and for those that are run with -m full."""
     names = list(names)
-    assert set(quick) <= set(names), "a name that is no case"
-    return [name if name in quick else pytest.param(name, marks=pytest.mark.slow) for name in names]
+    assert {*quick, *full} <= set(names), "a name that is no case"
+    marks = {name: pytest.mark.full if name in full else pytest.mark.slow for name in names if name not in quick}
+    return [pytest.param(name, marks=marks[name]) if name in marks else name for name in names]
 
 
 def pairs(*options: Sequence[Any]) -> list[tuple]:

@@ -12,7 +12,7 @@ from jax.test_util import check_grads
 
 import jaxrnn as jr
 
-from .cell_table import CELLS, FEATURES, SLOW, make, random_like
+from .cell_table import DISTINCT, FEATURES, SLOW, make, random_like
 from .marks import slow_but
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -42,9 +42,9 @@ def network(name, **options):
     return lambda args: net.apply(*args, **options), (params, x)
 
 
-STEP = {f"step-{name}": functools.partial(step, name) for name in CELLS}
+STEP = {f"step-{name}": functools.partial(step, name) for name in DISTINCT}
 WHOLE = {
-    **{f"unroll-{name}": functools.partial(unroll, name) for name in CELLS},
+    **{f"unroll-{name}": functools.partial(unroll, name) for name in DISTINCT},
     "unroll-reverse": functools.partial(unroll, "lstm", reverse=True),
     "unroll-lengths": functools.partial(unroll, "lstm", lengths=2),
     "unroll-checkpoint": functools.partial(unroll, "lstm", checkpoint="sqrt"),
@@ -52,7 +52,7 @@ WHOLE = {
     "network-ragged": functools.partial(network, "LSTM", lengths=[4, 1]),
     "network-checkpoint": functools.partial(network, "GRU", checkpoint=3),
 }
-QUICK = [f"step-{name}" for name in CELLS if name not in SLOW]
+QUICK = [f"step-{name}" for name in DISTINCT if name not in SLOW]
 FEW = ("unroll-lstm_proj", "unroll-minimal", "unroll-lengths", "unroll-checkpoint", "network-RNN")
 
 

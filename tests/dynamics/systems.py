@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from ..cell_table import CELLS, FEATURES, make, random_like
+from ..cell_table import FEATURES, make, random_like
 
-NAMES = tuple(CELLS)
+NAMES = ("rnn", "gru", "lstm", "lstm_proj", "nested", "stack", "indrnn", "cornn", "slstm", "layer_norm_lstm")
 
 
 def linear(w, h, x):

@@ -12,7 +12,7 @@ from jax import export
 import jaxrnn as jr
 from jaxrnn import interop
 
-from ..cell_table import CELLS, FEATURES, make, nested, random_like
+from ..cell_table import DISTINCT, FEATURES, make, nested, random_like
 from ..marks import slow_but
 
 NETS = {
@@ -94,7 +94,7 @@ def test_known_lengths_in_a_program_for_any_number_of_steps():
     _assert_close(exported.call(xs), run(xs))
 
 
-@pytest.mark.parametrize("name", slow_but(["lstm", "nested", "stack_of_stacks"], CELLS))
+@pytest.mark.parametrize("name", slow_but(["lstm", "nested", "stack_of_stacks"], DISTINCT))
 def test_a_cell_step_by_step(name):
     cell, params = make(name)
     call = _again(interop.export_step(cell, params, jnp.zeros(FEATURES), platforms=HERE))

@@ -22,7 +22,7 @@ WRAPPERS = {
     "recurrent": lambda cell: remedies.recurrent_dropout(cell, 0.4),
     "variational": lambda cell: remedies.variational_dropout(cell, 0.4),
 }
-INNER = ["gru", "lstm", "lstm_proj", "nested", "minimal", "slstm", "layer_norm_lstm", "cornn", "orthogonal"]
+INNER = ["gru", "lstm", "lstm_proj", "nested", "layer_norm_lstm", "orthogonal"]
 CASES = [f"{wrapper}-{name}" for wrapper in WRAPPERS for name in INNER]
 QUICK = ("zoneout-lstm", "variational-layer_norm_lstm")
 every_case = pytest.mark.parametrize("case", slow_but(QUICK, CASES))
