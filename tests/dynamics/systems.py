@@ -49,18 +49,20 @@ def loop(cell, params, state, xs):
     return np.array(found)
 
 
-def exponents(matrices, k, warmup=0, seed=0):
-    """Lyapunov exponents (k,) of Jacobians (T, n, n): Gram and Schmidt, one column after the other."""
-    frame = np.linalg.qr(np.random.default_rng(seed).normal(size=(matrices.shape[1], k)))[0]
-    sums = np.zeros(k)
+def exponents(matrices, frame, warmup=0):
+    """Lyapunov exponents (k,) of Jacobians (T, n, n) and a frame (n, k): Gram and Schmidt, column after column."""
+    sums = np.zeros(frame.shape[1])
     for t, matrix in enumerate(matrices):
         frame = matrix @ frame
-        for i in range(k):
+        for i in range(len(sums)):
+            before = np.linalg.norm(frame[:, i])
             for j in range(i):
                 frame[:, i] -= frame[:, j] @ frame[:, i] * frame[:, j]
             length = np.linalg.norm(frame[:, i])
-            frame[:, i] /= length
-            sums[i] += np.log(length) if t >= warmup else 0
+            if length <= 1e-13 * before:  # nothing but rounding is left
+                length, frame[:, i] = 0, 0
+            frame[:, i] /= length or 1
+            sums[i] += (np.log(length) if length else -np.inf) if t >= warmup else 0
     return np.sort(sums)[::-1] / (len(matrices) - warmup)
 
 
