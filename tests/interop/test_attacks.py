@@ -111,7 +111,7 @@ DOORS = {
     ),
     "export_step": Door(
         lambda layer, params, x: interop.export_step(layer, params, x, platforms=("cpu",)),
-        {"layer": Argument(jr.gru), "params": Argument(CELL), "x": Argument(np.zeros(3, np.float32), "nan")},
+        {"layer": Argument(jr.gru), "params": Argument(CELL), "x": Argument(np.zeros(3, np.float32))},
     ),
 }
 
