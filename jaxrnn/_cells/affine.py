@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from .._core.cell import Affine, Cell, Gates, Merge, Methods, State, named, qualname, sums_in_float32
+from .._core.cell import Affine, Cell, Gates, Merge, Methods, State, named, qualname, sums_in_float32, with_options
 from .._core.checks import (
     check_array,
     check_array_like,
@@ -81,6 +81,12 @@ def state_leaf(params: Any, batch_shape: tuple[int, ...], width: int) -> Any:
 def hidden_state(params: Any, batch_shape: tuple[int, ...]) -> Any:
     """The state of a cell that carries h alone: (*batch, H)."""
     return state_leaf(params, batch_shape, params.weight_hh.shape[1])
+
+
+def zero_state(state_of: Callable[[Any, tuple[int, ...]], Any], params: Any, batch_shape: tuple[int, ...]) -> Any:
+    """Zeros of the shapes that `state_of` gives, batch axes first."""
+    check_shape("batch_shape", batch_shape)
+    return jax.tree.map(lambda like: jnp.zeros(like.shape, like.dtype), state_of(params, tuple(batch_shape)))
 
 
 def same_state(state: Array) -> Array:
@@ -176,6 +182,23 @@ def kernel_cell(
     return _cell(_Methods(Affine(project, merge, gates, slope), blocks, state, output, check, kernel), init)
 
 
+def with_functions(
+    cell: Cell,
+    gates: Callable[..., Any],
+    blocks: int,
+    gate_fn: Callable[..., Any],
+    activation_fn: Callable[..., Any],
+    text: str | None,
+    **parts: Any,
+) -> Cell:
+    """The cell with gate_fn in place of σ and activation_fn in place of tanh, which its gates take by these names."""
+    if gate_fn is jax.nn.sigmoid and activation_fn is jnp.tanh:
+        return cell
+    gates = with_options(gates, gate_fn=gate_fn, activation_fn=activation_fn)
+    name = f"{cell}, gate_fn={qualname(gate_fn)}, activation_fn={qualname(activation_fn)}"
+    return named(affine_cell(gates, blocks, **parts), name, text)
+
+
 _FUNCTIONS = {
     "gates": ("params, z, r, state", "state"),
     "merge": ("z, r", "tuple of arrays"),
@@ -232,8 +255,7 @@ class _Methods(Methods):
     def initial_state(self, params: Any, batch_shape: tuple[int, ...] = ()) -> State:
         """The state before the first step: zeros, batch axes first."""
         self._check(params)
-        check_shape("batch_shape", batch_shape)
-        return jax.tree.map(lambda like: jnp.zeros(like.shape, like.dtype), self.state(params, tuple(batch_shape)))
+        return zero_state(self.state, params, batch_shape)
 
     def step(self, params: Any, state: State, x: Array) -> State:
         """The next state: x (*batch, I), and a state with the same batch axes."""

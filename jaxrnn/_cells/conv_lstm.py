@@ -40,7 +40,7 @@ from jax.typing import DTypeLike
 from .._core.cell import Cell, named, with_options
 from .._core.checks import check_bool, check_floating, check_int, check_key, check_shape, shown
 from .._core.numerics import spread, uniform
-from .affine import AffineParams, check_affine_params, check_step, state_leaf
+from .affine import AffineParams, check_affine_params, check_step, state_leaf, zero_state
 from .lstm import LSTMState, activated, gated, lstm_output
 
 # pairs of (low, high): how many places to add; "SAME" adds zeros, "CIRCULAR" what comes around, "REFLECT" the mirror's
@@ -90,8 +90,7 @@ def check_kernel_size(kernel_size: Any) -> None:
 def _initial_state(params: AffineParams, batch_shape: tuple[int, ...] = ()) -> LSTMState:
     """The state before the first step: zeros; the batch's shape ends with the places, as (*batch, height, width)."""
     _check(params)
-    check_shape("batch_shape", batch_shape)
-    return jax.tree.map(lambda like: jnp.zeros(like.shape, like.dtype), _state(params, tuple(batch_shape)))
+    return zero_state(_state, params, batch_shape)
 
 
 def _step(params: AffineParams, state: LSTMState, x: Array) -> LSTMState:

@@ -17,9 +17,9 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from .._core.cell import Cell, Methods, named
-from .._core.checks import check_int, check_number, check_shape, describe
+from .._core.checks import check_int, check_number, describe
 from .._core.numerics import affine
-from .affine import AffineParams, check_affine_params, check_step, init_affine, project, state_leaf
+from .affine import AffineParams, check_affine_params, check_step, init_affine, project, state_leaf, zero_state
 
 
 class CoRNNState(NamedTuple):
@@ -91,8 +91,7 @@ class _CoRNN(Methods):
     def initial_state(self, params: AffineParams, batch_shape: tuple[int, ...] = ()) -> CoRNNState:
         """Oscillators at rest."""
         _check(params)
-        check_shape("batch_shape", batch_shape)
-        return CoRNNState(*(jnp.zeros(like.shape, like.dtype) for like in _state(params, tuple(batch_shape))))
+        return zero_state(_state, params, batch_shape)
 
     def step(self, params: AffineParams, state: CoRNNState, x: Array) -> CoRNNState:
         """The next state: x (*batch, I), and a state with the same batch axes."""

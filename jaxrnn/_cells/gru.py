@@ -24,11 +24,11 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from .._core.cell import Cell, named, qualname, with_options
-from .affine import AffineParams, affine_cell, kernel_cell
+from .._core.cell import Cell, named
+from .affine import AffineParams, kernel_cell, with_functions
 
 
-def gru_merge(z: Array, r: Array) -> tuple[Array, ...]:
+def _merge(z: Array, r: Array) -> tuple[Array, ...]:
     """The pre-activations of both gates, and z and r of the new state, which r and z meet apart; each (*batch, H)."""
     z_reset, z_update, z_new = jnp.split(z, 3, axis=-1)
     r_reset, r_update, r_new = jnp.split(r, 3, axis=-1)
@@ -52,13 +52,9 @@ def _gates(
     return new + gate_fn(update) * (h - new)
 
 
-gru = named(kernel_cell("gru", _gates, 3, gru_merge), "jaxrnn.gru", __doc__)
+gru = named(kernel_cell("gru", _gates, 3, _merge), "jaxrnn.gru", __doc__)
 
 
 def gru_of(gate_fn: Callable[..., Any], activation_fn: Callable[..., Any]) -> Cell:
     """`jr.gru` with gate_fn in place of σ and activation_fn in place of tanh."""
-    if gate_fn is jax.nn.sigmoid and activation_fn is jnp.tanh:
-        return gru
-    gates = with_options(_gates, gate_fn=gate_fn, activation_fn=activation_fn)
-    name = f"jaxrnn.gru, gate_fn={qualname(gate_fn)}, activation_fn={qualname(activation_fn)}"
-    return named(affine_cell(gates, 3, merge=gru_merge), name, gru_of.__doc__)
+    return with_functions(gru, _gates, 3, gate_fn, activation_fn, gru_of.__doc__, merge=_merge)

@@ -24,7 +24,6 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from .._core.cell import Cell, named
-from .._core.checks import check_shape
 from .._core.numerics import spread
 from .._scan.steps import run_steps
 from .affine import (
@@ -35,6 +34,7 @@ from .affine import (
     project,
     same_state,
     state_leaf,
+    zero_state,
 )
 
 
@@ -57,9 +57,7 @@ def _state(params: AffineParams, batch_shape: tuple[int, ...]) -> Any:
 def _initial_state(params: AffineParams, batch_shape: tuple[int, ...] = ()) -> Array:
     """Zeros (*batch, H)."""
     _check(params)
-    check_shape("batch_shape", batch_shape)
-    like = _state(params, tuple(batch_shape))
-    return jnp.zeros(like.shape, like.dtype)
+    return zero_state(_state, params, batch_shape)
 
 
 def _step(params: AffineParams, state: Array, x: Array) -> Array:

@@ -39,9 +39,9 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from .._core.cell import Cell, Methods, State, named
-from .._core.checks import check_array_like, check_shape, describe, dtype_of
+from .._core.checks import check_array_like, describe, dtype_of
 from .._core.numerics import affine, spread, widened
-from .affine import check_step, check_weights, hidden_state, init_affine, same_state, state_leaf
+from .affine import check_step, check_weights, hidden_state, init_affine, same_state, state_leaf, zero_state
 from .lstm import LSTMState, lstm
 
 _EPSILON = 1e-5
@@ -141,8 +141,7 @@ class _LayerNorm(Methods):
     def initial_state(self, params: Any, batch_shape: tuple[int, ...] = ()) -> State:
         """Zeros, batch axes first."""
         self._check(params)
-        check_shape("batch_shape", batch_shape)
-        return jax.tree.map(lambda like: jnp.zeros(like.shape, like.dtype), self.state(params, tuple(batch_shape)))
+        return zero_state(self.state, params, batch_shape)
 
     def step(self, params: Any, state: State, x: Array) -> State:
         """The next state: x (*batch, I), and a state with the same batch axes."""

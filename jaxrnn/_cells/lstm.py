@@ -29,10 +29,10 @@ import numpy as np
 from jax import Array
 from jax.typing import DTypeLike
 
-from .._core.cell import Cell, named, qualname, with_options
+from .._core.cell import Cell, named
 from .._core.checks import check_array_like, check_int, check_key, describe, dtype_of
 from .._core.numerics import affine, uniform
-from .affine import affine_cell, check_affine_params, init_affine, kernel_cell, state_leaf, sum_of_z_and_r
+from .affine import check_affine_params, init_affine, kernel_cell, state_leaf, sum_of_z_and_r, with_functions
 
 _BLOCKS = 4
 
@@ -150,22 +150,16 @@ def _projected(params: LSTMParams, state: LSTMState) -> LSTMState:
     return state._replace(h=affine(state.h, params.weight_hr, None))
 
 
-lstm = named(
-    kernel_cell(
-        "lstm", _gates, _BLOCKS, sum_of_z_and_r, init=_init, state=lstm_state, output=lstm_output, check=_check
-    ),
-    "jaxrnn.lstm",
-    __doc__,
-)
+_PARTS: dict[str, Any] = {
+    "merge": sum_of_z_and_r,
+    "init": _init,
+    "state": lstm_state,
+    "output": lstm_output,
+    "check": _check,
+}
+lstm = named(kernel_cell("lstm", _gates, _BLOCKS, **_PARTS), "jaxrnn.lstm", __doc__)
 
 
 def lstm_of(gate_fn: Callable[..., Any], activation_fn: Callable[..., Any]) -> Cell:
     """`jr.lstm` with gate_fn in place of σ and activation_fn in place of tanh."""
-    if gate_fn is jax.nn.sigmoid and activation_fn is jnp.tanh:
-        return lstm
-    gates = with_options(_gates_of, gate_fn=gate_fn, activation_fn=activation_fn)
-    cell = affine_cell(
-        gates, _BLOCKS, merge=sum_of_z_and_r, init=_init, state=lstm_state, output=lstm_output, check=_check
-    )
-    name = f"jaxrnn.lstm, gate_fn={qualname(gate_fn)}, activation_fn={qualname(activation_fn)}"
-    return named(cell, name, lstm_of.__doc__)
+    return with_functions(lstm, _gates_of, _BLOCKS, gate_fn, activation_fn, lstm_of.__doc__, **_PARTS)

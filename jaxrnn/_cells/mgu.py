@@ -24,8 +24,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from .._core.cell import Cell, named, qualname, with_options
-from .affine import AffineParams, affine_cell, sum_of_z_and_r
+from .._core.cell import Cell, named
+from .affine import AffineParams, affine_cell, sum_of_z_and_r, with_functions
 
 _BLOCKS = 2
 
@@ -70,13 +70,10 @@ def _gates_without_reset(
 
 def mgu_of(gate_fn: Callable[..., Any], activation_fn: Callable[..., Any], *, reset_gate: bool = True) -> Cell:
     """`jr.mgu` or `jr.mgu_without_reset` with gate_fn in place of σ and activation_fn in place of tanh."""
-    cell = mgu if reset_gate else mgu_without_reset
-    if gate_fn is jax.nn.sigmoid and activation_fn is jnp.tanh:
-        return cell
-    gates, merge = (_gates, _merge) if reset_gate else (_gates_without_reset, sum_of_z_and_r)
-    gates = with_options(gates, gate_fn=gate_fn, activation_fn=activation_fn)
-    name = f"{cell}, gate_fn={qualname(gate_fn)}, activation_fn={qualname(activation_fn)}"
-    return named(affine_cell(gates, _BLOCKS, merge=merge), name, mgu_of.__doc__)
+    cell, gates, merge = (
+        (mgu, _gates, _merge) if reset_gate else (mgu_without_reset, _gates_without_reset, sum_of_z_and_r)
+    )
+    return with_functions(cell, gates, _BLOCKS, gate_fn, activation_fn, mgu_of.__doc__, merge=merge)
 
 
 mgu = named(affine_cell(_gates, _BLOCKS, merge=_merge), "jaxrnn.mgu", __doc__)

@@ -271,9 +271,7 @@ def _tree(name: str, layer: Layer, tensors: Tensors) -> dict[str, Any]:
     if isinstance(layer, Linear | Embedding):
         return tree_of_layer(name, layer, tensors)
     assert isinstance(layer, Cell)
-    if layer == gru_reset_before:
-        refuse(name, layer, "Flax", "its GRUCell resets after the matmul")
-    check_plain(name, tensors, "Flax")
+    check_in_flax(name, layer, tensors)
     if layer.step == conv_lstm.step:
         return {side: _conv(name, tensors, side) for side in ("ih", "hh")}
     cell = rnn if layer == rnn_relu else layer
@@ -287,6 +285,13 @@ def _tree(name: str, layer: Layer, tensors: Tensors) -> dict[str, Any]:
         for side in "ih"
         for index, letter in enumerate(letters)
     }
+
+
+def check_in_flax(name: str, layer: Cell, tensors: Tensors) -> None:
+    """Neither package of Flax has a reset before the matmul, a projection or peepholes."""
+    if layer == gru_reset_before:
+        refuse(name, layer, "Flax", "its GRUCell resets after the matmul")
+    check_plain(name, tensors, "Flax")
 
 
 def flax_biases(layer: Cell, tensors: Tensors) -> dict[str, list[np.ndarray]]:

@@ -13,7 +13,6 @@ import jax
 import numpy as np
 
 from .._cells.gru import gru
-from .._cells.gru_reset_before import gru_reset_before
 from .._cells.lstm import lstm
 from .._cells.rnn import rnn, rnn_of, rnn_relu
 from .._core.cell import Cell
@@ -21,8 +20,18 @@ from .._core.checks import check_bool, check_choice, shown
 from .._layers.embedding import Embedding
 from .._layers.linear import Linear
 from ._arrays import FormatError, required
-from ._gates import check_plain, gates, refuse
-from ._linen import dense, elman, flax_biases, jax_tensors, linear_or_embedding, nested, of_dense, tree_of_layer
+from ._gates import gates, refuse
+from ._linen import (
+    check_in_flax,
+    dense,
+    elman,
+    flax_biases,
+    jax_tensors,
+    linear_or_embedding,
+    nested,
+    of_dense,
+    tree_of_layer,
+)
 from ._models import Layer, Parts, Spec, Tensors, joined, listed, model_of, parts_of
 from ._networks import split_parts
 
@@ -184,9 +193,7 @@ def _tree(name: str, layer: Layer, tensors: Tensors, optimized: bool) -> dict[st
     if isinstance(layer, Linear | Embedding):
         return tree_of_layer(name, layer, tensors)
     assert isinstance(layer, Cell)
-    if layer == gru_reset_before:
-        refuse(name, layer, "Flax", "its GRUCell resets after the matmul")
-    check_plain(name, tensors, "Flax")
+    check_in_flax(name, layer, tensors)
     if layer not in (rnn, rnn_relu, lstm, gru):
         refuse(name, layer, "flax.nnx", "it has SimpleCell, GRUCell and LSTMCell")
     if layer == gru and gates(layer, tensors, "bias_hh")[2].any():

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from .._core.cell import Cell, Params, State, Step
+from ..dynamics import lyapunov_spectrum
 
 
 def floss(
@@ -45,6 +46,4 @@ def floss(
     >>> bool(value > 0), grads.weight_hh.shape
     (True, (8, 8))
     """
-    from ..dynamics import lyapunov_spectrum  # here, as it brings Optax, which the rest of remedies does not need
-
     return jnp.sum(lyapunov_spectrum(step, params, state, xs, k, warmup, every=every, length=length) ** 2)

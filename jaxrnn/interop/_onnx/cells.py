@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 from jax import Array
 
 from ..._cells.affine import AffineParams, affine_cell, sum_of_z_and_r
-from ..._cells.gru import gru, gru_merge
+from ..._cells.gru import gru, gru_of
 from ..._cells.gru_reset_before import gru_reset_before, reset_before_step
 from ..._cells.lstm import LSTMState, lstm, lstm_output, lstm_state
 from ..._cells.lstm_peephole import LSTMPeepholeParams, check_peephole_params, lstm_peephole, peephole_gates
-from ..._cells.rnn import rnn, rnn_relu
+from ..._cells.rnn import rnn, rnn_of, rnn_relu
 from ..._core.cell import Cell, Methods, named
 from .activations import Activation
 
@@ -57,24 +57,14 @@ _TEXT = """The cell of an operator of ONNX: {traits}."""
 
 def _made(traits: Traits) -> Cell:
     if traits.op_type == "RNN":
-        return affine_cell(_Elman(*traits.functions), 1, merge=sum_of_z_and_r)
+        return rnn_of(*traits.functions)
     if traits.op_type == "LSTM":
         gates = _LSTM(*traits.functions, is_coupled=traits.input_forget)
         own: dict[str, Any] = {"init": lstm_peephole.init, "check": check_peephole_params} if traits.peepholes else {}
         return affine_cell(gates, 4, merge=sum_of_z_and_r, state=lstm_state, output=lstm_output, **own)
     if traits.linear_before_reset:
-        return affine_cell(_GRU(*traits.functions), 3, merge=gru_merge)
+        return gru_of(*traits.functions)
     return gru._replace(step=_ResetBefore(*traits.functions).step, affine=None, run=None)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Elman:
-    f: Activation
-
-    def __call__(self, params: AffineParams, a: Array, h: Array) -> Array:
-        """Next h (*batch, H) from the pre-activation a (*batch, H)."""
-        del params, h
-        return self.f(a)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,20 +78,6 @@ class _LSTM:
         """Next h and c from the pre-activations a (*batch, 4H)."""
         weight_ch = getattr(params, "weight_ch", None)
         return peephole_gates(self.f, self.g, self.h, weight_ch, a, state, is_coupled=self.is_coupled)
-
-
-@dataclasses.dataclass(frozen=True)
-class _GRU:
-    f: Activation
-    g: Activation
-
-    def __call__(
-        self, params: AffineParams, reset: Array, update: Array, z_new: Array, r_new: Array, h: Array
-    ) -> Array:
-        """Next h (*batch, H)."""
-        del params
-        new = self.g(z_new + self.f(reset) * r_new)
-        return new + self.f(update) * (h - new)
 
 
 @dataclasses.dataclass(frozen=True)
