@@ -50,8 +50,8 @@ def export_apply(
 
     Returns:
       A `jax.export.Exported`: its `serialize()` gives bytes, `jax.export.deserialize(data).call(...)` runs them where
-      there is JAX; `serialize(vjp_order=1)` puts its gradient in, too. Shapes are those of `net.apply`, T and N at
-      least 1. Compiled kernels are not in it, and dropout is off.
+      there is JAX; both need flatbuffers, the extra `export`. `serialize(vjp_order=1)` puts the gradient in, too.
+      Shapes are those of `net.apply`, T and N at least 1. Compiled kernels are not in it, and dropout is off.
 
     Raises:
       ValueError: params do not fit the network; unknown platforms.
