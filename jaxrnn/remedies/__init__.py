@@ -9,7 +9,7 @@ Initialisations `orthogonal`, `identity`, `scaled_spectral`, `chrono`, `forget_g
 `recurrent_dropout`, `variational_dropout`, whose noise acts where parameters come with a key, as `Keyed(params, key)`.
 Cells that exist because of gradients are beside the others: `jr.indrnn`, `jr.antisymmetric_rnn`, `jr.cornn`,
 `jr.orthogonal_cell`, `jr.leaky_rnn`, `jr.slstm`, `jr.layer_norm_rnn`, `jr.layer_norm_gru`, `jr.layer_norm_lstm`.
-Clipping is Optax's, `optax.clip_by_global_norm`.
+Clipping is Optax's, its events logged by `training.log_clipping`.
 """
 
 from ._dropout import Masked as Masked

@@ -17,6 +17,7 @@ from ._batches import Batches as Batches
 from ._batches import shuffled as shuffled
 from ._checkpoint import Best as Best
 from ._checkpoint import CheckpointError as CheckpointError
+from ._clipping import log_clipping as log_clipping
 from ._evaluation import Evaluation as Evaluation
 from ._evaluation import early_stopping as early_stopping
 from ._folder import RunFolder as RunFolder
@@ -52,6 +53,7 @@ __all__ = [
     "early_stopping",
     "fit",
     "initial_state",
+    "log_clipping",
     "over_sequences",
     "over_streams",
     "shuffled",

@@ -144,7 +144,7 @@ def _checked(who: str, found: Any, carry: Any) -> tuple[Array, tuple[Any, dict[s
         raise ValueError(f"{who} must return a real scalar value, got {describe(value)}")
     for name, metric in metrics.items():
         _check_metric(name, metric)
-    if taken := {"step", "loss", "grad_norm", "seconds"} & set(metrics):
+    if taken := {"step", "loss", "grad_norm", "clipped", "seconds"} & set(metrics):
         raise ValueError(f"metrics must not be named {sorted(taken)}: fit writes them itself")
     if describe(new_carry) != describe(carry):
         raise ValueError(

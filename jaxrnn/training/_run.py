@@ -28,7 +28,7 @@ class Result(NamedTuple):
     """What `fit` gives."""
 
     state: TrainState
-    history: list[Row]  # a row a step, those of the resumed run too: step, loss, grad_norm, the loss's metrics, seconds
+    history: list[Row]  # a row a step, those of the resumed run too: step, loss, grad_norm, metrics, seconds
     evaluations: list[Row]  # step, what the evaluation gave, seconds
     ended: Ended
     best: Best | None  # step, value and params, of an evaluation that keeps the best

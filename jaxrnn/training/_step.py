@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from .._core.checks import check_arrays, check_key
 from .._core.numerics import narrowed
 from ..gradients._sums import add_up, zero_sums
+from ._clipping import clipped_in
 from ._gradient import Outcome, StepGradient, outcome_of
 from ._mesh import BATCH, REPLICATED, constrain
 
@@ -82,7 +83,7 @@ def _step(rule: Rule, state: TrainState, batch: Any) -> tuple[TrainState, dict[s
     value, carry, metrics, grads = _spread(rule, state.params, state.carry, batch, key)
     updates, opt_state = rule.optimizer.update(grads, state.opt_state, state.params)
     new_state = TrainState(state.step + 1, optax.apply_updates(state.params, updates), opt_state, carry, state.key)
-    return new_state, {"loss": value, "grad_norm": optax.tree.norm(grads), **metrics}
+    return new_state, {"loss": value, "grad_norm": optax.tree.norm(grads), **clipped_in(opt_state), **metrics}
 
 
 def _spread(rule: Rule, params: Any, carry: Any, batch: Any, key: Array) -> Outcome:
