@@ -21,7 +21,7 @@ from .evaluate import figures, read
 from .gradient import BPTT, canonical
 from .model import CELLS, CharModel
 from .sampling import sample
-from .train import PRESETS, Config, check_memory, load, train
+from .train import PRESETS, Config, check_memory, corpus_of, load, train
 
 KIND = "charlm"
 LEARNING, SUMMARY, HEAT_MAP, EVALUATION = "learning.png", "summary.json", "heatmap.png", "eval.json"
@@ -364,12 +364,13 @@ def _text_to_read(
     arguments: argparse.Namespace, run: training.RunFolder, config: dict[str, Any]
 ) -> tuple[corpora.Corpus, str, np.ndarray]:
     """The corpus, and of it what is read: its name and its ids."""
-    path = arguments.text or run.saved_notes()["text"]
-    corpus = corpora.make_corpus(corpora.read_text(path), config["split"], config["vocabulary"])
-    if not arguments.text and corpus.digest != config["text_sha256"]:
-        raise _run.UserError(f"{path or 'the standard library'} is not the text that the run was trained on")
-    part = arguments.part or "validation"
-    what, ids = (arguments.text, corpus.ids) if arguments.text else (f"{part} part", corpus.part(part))
+    if arguments.text:
+        corpus = corpora.make_corpus(corpora.read_text(arguments.text), config["split"], config["vocabulary"])
+        what, ids = arguments.text, corpus.ids
+    else:
+        part = arguments.part or "validation"
+        corpus = corpus_of(run)
+        what, ids = f"{part} part", corpus.part(part)
     if len(ids) < 2:
         raise _run.UserError(f"the {what} has {len(ids)} characters, expected at least 2")
     return corpus, what, ids
@@ -377,10 +378,7 @@ def _text_to_read(
 
 def _load(run: training.RunFolder, config: dict[str, Any], *, best: bool) -> tuple[CharModel, Any]:
     """The model and its parameters, the last or the best."""
-    names = {field.name for field in dataclasses.fields(Config)}
-    return load(
-        Config(**{name: value for name, value in config.items() if name in names}), config["vocabulary"], run, best=best
-    )
+    return load(Config.of(config), config["vocabulary"], run, best=best)
 
 
 def _config_of(run: training.RunFolder) -> dict[str, Any]:

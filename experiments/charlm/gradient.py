@@ -53,7 +53,7 @@ def canonical(text: str) -> str:
     """
     name, arguments = _read(text)
     if name != BPTT:
-        KINDS[name].make(_problem(_SMALLEST, 1), **arguments)
+        KINDS[name].make(problem(_SMALLEST, 1), **arguments)
     said = ",".join(f"{argument}={value}" for argument, value in arguments.items())
     return f"{name}:{said}" if said else name
 
@@ -84,12 +84,12 @@ def of_text(said: str, model: CharModel, length: int) -> training.StepGradient:
       ValueError, TypeError: arguments that the algorithm does not take.
     """
     name, arguments = _read(said)
-    gradient = _OverText(model, KINDS[name].make(_problem(model, length), **arguments))
+    gradient = _OverText(model, KINDS[name].make(problem(model, length), **arguments))
     return training.StepGradient(gradient, gradient.init)
 
 
 @functools.lru_cache
-def _problem(model: CharModel, length: int) -> gradients.Problem:
+def problem(model: CharModel, length: int) -> gradients.Problem:
     """The mean cross-entropy over `length` characters, as a sum over time."""
     many = model.num_layers > 1
     cell = jr.stack(*[model.cell] * model.num_layers) if many else model.cell

@@ -13,7 +13,7 @@ from jax import Array
 from jaxrnn import training
 
 from .. import _memory, _run
-from .._corpus import Corpus, streams
+from .._corpus import Corpus, make_corpus, read_text, streams
 from .evaluate import cross_entropy, figures, parallel_loss
 from .gradient import BPTT, of_text
 from .model import CharModel
@@ -46,6 +46,11 @@ class Config:
     split: tuple[float, ...] = (90.0, 5.0, 5.0)
     seed: int = 0
 
+    @classmethod
+    def of(cls, saved: dict[str, Any]) -> "Config":
+        """From a run's saved config, which holds more than this."""
+        return cls(**{field.name: saved[field.name] for field in dataclasses.fields(cls) if field.name in saved})
+
     def model(self, vocabulary: str) -> CharModel:
         """The network that it describes."""
         shape = self.hidden, self.layers, self.embedding, self.tied
@@ -70,7 +75,7 @@ class Config:
         rate = optax.warmup_cosine_decay_schedule(0, self.lr, min(self.warmup, self.steps - 1), self.steps)
         matrices = functools.partial(jax.tree.map, lambda a: a.ndim > 1)
         adam = optax.adamw(rate, b2=0.99, weight_decay=self.weight_decay, mask=matrices)
-        return optax.chain(optax.clip_by_global_norm(self.clip), adam)
+        return optax.chain(training.log_clipping(optax.clip_by_global_norm(self.clip)), adam)
 
 
 PRESETS = {
@@ -155,6 +160,19 @@ def load(config: Config, vocabulary: str, folder: training.RunFolder, *, best: b
         return training.initial_state(params, config.optimizer(), config.carry(model, params))
 
     return model, folder.load(jax.eval_shape(initial)).params
+
+
+def corpus_of(run: training.RunFolder) -> Corpus:
+    """The text that a run was trained on.
+
+    Raises:
+      UserError: it cannot be read, or has changed.
+    """
+    config, path = run.saved_config(), run.saved_notes()["text"]
+    corpus = make_corpus(read_text(path), config["split"], config["vocabulary"])
+    if corpus.digest != config["text_sha256"]:
+        raise _run.UserError(f"{path or 'the standard library'} is not the text that the run was trained on")
+    return corpus
 
 
 def _chunk(*intervals: int | None) -> int:

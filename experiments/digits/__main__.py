@@ -90,7 +90,9 @@ def _write(folder: pathlib.Path, arguments: argparse.Namespace, runs: dict[tuple
 def _train(form: str, cell: str, arguments: argparse.Namespace, folder: pathlib.Path) -> Run:
     name = f"{form}-{cell}"
     with _run.one_of_several(name):
-        run = training.RunFolder(folder / name, {"experiment": "digits"})
+        config = {"experiment": "digits", "form": form, "cell": cell}
+        config |= {name: getattr(arguments, name) for name in ("hidden", "epochs", "seed")}
+        run = training.RunFolder(folder / name, config)
         return train(_model(form, cell, arguments), load(form), arguments.epochs, arguments.seed, run)
 
 

@@ -84,19 +84,29 @@ def gradient_norms(model: Classifier, params: dict[str, Any], examples: Examples
 @functools.partial(jax.jit, static_argnums=0)
 def state_gradients(model: Classifier, params: dict[str, Any], examples: Examples) -> Any:
     """The derivatives of each example's loss with respect to its states: leaves (N, T, H)."""
-    problem = gradients.Problem(model.cell, functools.partial(_last_loss, model), operator.itemgetter("cell"))
-    steps = examples.xs.shape[1]
 
-    def of_example(xs: Array, label: Array) -> Any:
-        ys = {"label": jnp.broadcast_to(label, steps), "is_last": jnp.arange(steps) == steps - 1}
-        return gradients.state_gradients(problem, params, model.cell.initial_state(params["cell"]), xs, ys)
+    def of_example(xs: Array, ys: dict[str, Array]) -> Any:
+        state = model.cell.initial_state(params["cell"])
+        return gradients.state_gradients(problem(model), params, state, xs, ys)
 
-    return jax.vmap(of_example)(jnp.asarray(examples.xs), jnp.asarray(examples.labels))
+    return jax.vmap(of_example)(jnp.asarray(examples.xs), targets(examples))
 
 
-def _last_loss(model: Classifier, params: dict[str, Any], state: Any, y: dict[str, Array]) -> Array:
-    """The loss at the last step, 0 before."""
-    return jnp.where(y["is_last"], _cross_entropies(model.read_out(params, state), y["label"]), 0)
+def targets(examples: Examples) -> dict[str, Array]:
+    """What the loss of `problem` reads at each step, (N, T): the label, and whether the step is the last."""
+    shape = examples.xs.shape[:2]
+    labels = jnp.broadcast_to(jnp.asarray(examples.labels)[:, None], shape)
+    return {"label": labels, "is_last": jnp.broadcast_to(jnp.arange(shape[1]) == shape[1] - 1, shape)}
+
+
+@functools.lru_cache
+def problem(model: Classifier) -> gradients.Problem:
+    """An example's loss, which comes at the last step."""
+
+    def loss(params: dict[str, Any], state: Any, y: dict[str, Array]) -> Array:
+        return jnp.where(y["is_last"], _cross_entropies(model.read_out(params, state), y["label"]), 0)
+
+    return gradients.Problem(model.cell, loss, operator.itemgetter("cell"))
 
 
 def _cross_entropies(logits: Array, labels: Array | np.ndarray) -> Array:

@@ -73,7 +73,8 @@ def train(model: Classifier, split: Split, epochs: int, seed: int, folder: train
 def optimizer(steps: int) -> optax.GradientTransformation:
     """Adam under a cosine schedule, gradients clipped; one object for each number of steps, as `fit` asks."""
     return optax.chain(
-        optax.clip_by_global_norm(MAX_NORM), optax.adam(optax.cosine_decay_schedule(LEARNING_RATE, steps))
+        training.log_clipping(optax.clip_by_global_norm(MAX_NORM)),
+        optax.adam(optax.cosine_decay_schedule(LEARNING_RATE, steps)),
     )
 
 

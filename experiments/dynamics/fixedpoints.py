@@ -1,6 +1,8 @@
 """The subcommand `fixedpoints`: a network learns to hold bits, and the states with which it does so are found."""
 
 import argparse
+import dataclasses
+import functools
 import pathlib
 import time
 from typing import Any
@@ -19,7 +21,7 @@ from .flip_flop import CELLS, Batches, Gradient, Network
 
 PICTURE = "fixedpoints.png"
 RESULTS = "fixedpoints.json"
-FILES = (PICTURE, RESULTS)
+FILES = (PICTURE, RESULTS, "metrics.jsonl", "checkpoints")
 
 BATCH, LENGTH = 32, 60
 RATE, MAX_NORM = 3e-3, 1.0
@@ -41,6 +43,8 @@ files in DIR:
   {PICTURE}   trajectories on three principal axes, with stable points, other fixed points and the directions
                     in which they are left
   {RESULTS}  arguments, error, and of each point its kind, q, eigenvalues and what is read out there
+  metrics.jsonl     a line a step of training: loss, norm of the gradient
+  checkpoints/      the trained network; python -m experiments.report DIR reports on it
 
 Ctrl-C in the training goes on with the network as it is.
 """
@@ -64,7 +68,7 @@ def _bits(text: str) -> int:
 def check(arguments: argparse.Namespace) -> None:
     """An error if the training or the candidates would not fit."""
     network = _network(arguments)
-    flip_flop.check_memory("--hidden", network, LENGTH, BATCH, _optimizer())
+    flip_flop.check_memory("--hidden", network, LENGTH, BATCH, optimizer())
     state = _memory.shapes("--hidden", lambda: network.cell.initial_state(network.init(jax.random.key(0))["cell"]))
     numbers = sum(a.size for a in jax.tree.leaves(state))
     _memory.check_bytes("--candidates or --hidden", 4 * numbers * (25 * arguments.candidates + 4 * 64 * numbers))
@@ -77,10 +81,11 @@ def run(arguments: argparse.Namespace, folder: pathlib.Path) -> int:
     result = training.fit(
         training.StepGradient(Gradient(network)),
         _run.init(network, jax.random.key(arguments.seed)),
-        _optimizer(),
+        optimizer(),
         Batches(arguments.seed, LENGTH, BATCH, arguments.bits),
         arguments.steps,
         chunk=min(CHUNK, arguments.steps),
+        folder=training.RunFolder(folder, {"experiment": "dynamics fixedpoints", **dataclasses.asdict(network)}),
     )
     params = result.state.params
     held_out = flip_flop.draw(np.random.default_rng((arguments.seed, 2**32)), LENGTH, 64 * BATCH, arguments.bits)
@@ -111,8 +116,10 @@ def _network(arguments: argparse.Namespace) -> Network:
     return Network(arguments.cell, arguments.hidden, arguments.bits)
 
 
-def _optimizer() -> optax.GradientTransformation:
-    return optax.chain(optax.clip_by_global_norm(MAX_NORM), optax.adam(RATE))
+@functools.cache
+def optimizer() -> optax.GradientTransformation:
+    """Adam, gradients clipped."""
+    return optax.chain(training.log_clipping(optax.clip_by_global_norm(MAX_NORM)), optax.adam(RATE))
 
 
 def _candidates(states: Any, count: int, seed: int) -> Any:

@@ -104,7 +104,7 @@ def _train(form: str, words: Words, arguments: argparse.Namespace, folder: pathl
             words,
             arguments.epochs,
             arguments.seed,
-            training.RunFolder(folder / form, {"experiment": "hello"}),
+            training.RunFolder(folder / form, {"experiment": "hello", "form": form, **words._asdict()}),
             say,
         )
 

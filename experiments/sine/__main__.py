@@ -182,7 +182,8 @@ def _run_folder(folder: pathlib.Path, arguments: argparse.Namespace, series: Ser
     config: dict[str, Any] = {"experiment": "sine"} | {name: getattr(arguments, name) for name in names}
     if series is not None:
         config |= {"column": series.names, "values_sha256": hashlib.sha256(series.values.data).hexdigest()}
-    return training.RunFolder(folder, config, every=arguments.checkpoint_every, resume=arguments.resume)
+    notes = {name: getattr(arguments, name) for name in ("csv", "horizon", "delimiter")}
+    return training.RunFolder(folder, config, every=arguments.checkpoint_every, resume=arguments.resume, notes=notes)
 
 
 def _save_arrays(folder: pathlib.Path, forecasters: Forecasters) -> None:

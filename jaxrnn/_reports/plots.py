@@ -146,8 +146,8 @@ def _draw_norms(axis: Axes, flow: Flow) -> None:
 
 
 def _draw_map(axis: Axes, flow: Flow) -> None:
-    """What is 0 is grey, what is not finite red, the future of k > t white."""
-    colors = matplotlib.colormaps["viridis"].with_extremes(bad="#d9d9d9")
+    """What is 0 is grey, what is not finite red, the future of k > t empty."""
+    colors = matplotlib.colormaps["viridis"].with_extremes(bad="none")
     future = np.triu(np.ones(flow.map.shape, bool), 1)
     values = np.ma.masked_array(_positive(flow.map), future | ~(_positive(flow.map) > 0))
     half = (flow.times[1] - flow.times[0]) / 2 if len(flow.times) > 1 else 0.5
@@ -156,7 +156,7 @@ def _draw_map(axis: Axes, flow: Flow) -> None:
     scale = LogNorm(present.min(), present.max()) if present.size else None
     image = axis.imshow(values, cmap=colors, norm=scale, extent=extent, aspect="auto", interpolation="nearest")
     overlay = np.zeros((*flow.map.shape, 4))
-    overlay[future] = 1
+    overlay[~future & (flow.map == 0)] = (0.85, 0.85, 0.85, 1)
     overlay[~future & ~np.isfinite(flow.map)] = (0.8, 0, 0, 1)
     axis.imshow(overlay, extent=extent, aspect="auto", interpolation="nearest")
     if present.size:
