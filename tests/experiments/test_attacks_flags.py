@@ -133,6 +133,7 @@ FLAGS = {
         **{"--cell": "a choice", "--bits": "one to eight", "--hidden": "positive", "--steps": "positive"},
         **{"--candidates": "positive", "--seed": "seed", **OUTPUT},
     },
+    "report": {"--seed": "seed", **OUTPUT},
     "speed": {
         **{"--sections": "a choice", "--cells": "a choice", "--peers": "a choice", "--device": "a choice"},
         **{
@@ -146,6 +147,7 @@ FLAGS = {
     },
 }
 BESIDE = {"--column": ["--csv=a.csv"], "--delimiter": ["--csv=a.csv"], "--horizon": ["--csv=a.csv"]}
+PLACES = {"report": ["a.py"]}  # what comes without a flag
 RUNS = {  # what a command does once its flags are read
     "charlm": "experiments.charlm.__main__._run_command",
     "dynamics": "experiments._command.do",
@@ -195,7 +197,7 @@ def test_absurd_values_are_one_line(command, main, capsys):
     wrong = {}
     for flag, kind in FLAGS[command].items():
         for value in VALUES:
-            status = main(command, *BESIDE.get(flag, []), f"{flag}={value}")
+            status = main(command, *PLACES.get(command, []), *BESIDE.get(flag, []), f"{flag}={value}")
             out, error = capsys.readouterr()
             if value in ACCEPTED[kind]:
                 right = status == 0 and not error
