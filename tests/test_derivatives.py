@@ -53,7 +53,7 @@ WHOLE = {
     "network-checkpoint": functools.partial(network, "GRU", checkpoint=3),
 }
 QUICK = [f"step-{name}" for name in ("gru_reset_before", "indrnn", "lstm_peephole", "mgu", "nested", "slstm")]
-FEW = ("unroll-lstm_proj", "unroll-lengths", "unroll-checkpoint", "network-RNN")
+FEW = ("unroll-lengths", "unroll-checkpoint", "network-RNN")
 FEWER = ("unroll-minimal", "network-RNN")
 
 

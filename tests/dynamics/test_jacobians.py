@@ -89,6 +89,7 @@ def test_norms_of_products(x64):
     np.testing.assert_allclose(dynamics.jacobian_product_norms(cell, params, state, xs), expected, rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_an_orthogonal_network_keeps_all_lengths(x64):
     w = np.linalg.qr(np.random.default_rng(0).normal(size=(64, 64)))[0]
     zeros = jnp.zeros(64)

@@ -213,6 +213,7 @@ def test_the_bound_where_few_singular_values_differ(name):
     assert abs(flow.bound - max(values)) <= 1e-12 * max(values)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_long_sequences_are_subsampled_and_say_so():
     """T = 2,503: every third time back from the end, each entry as it would be without."""

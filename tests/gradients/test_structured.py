@@ -233,7 +233,8 @@ def test_dni_is_the_papers_recursion(cell, k):
     np.testing.assert_allclose(carry.synthesizer["b"], last_bias, rtol=1e-10)
 
 
-@pytest.mark.parametrize("cell", slow_but(("lstm",), ["lstm", "bare", "stack"]))
+@pytest.mark.slow
+@pytest.mark.parametrize("cell", ["lstm", "bare", "stack"])
 def test_dni_that_guesses_nothing_is_truncated(cell):
     problem, args = make_problem(cell)
     nothing = (lambda synthesizer, vector: synthesizer * vector), jnp.zeros((), jnp.float64)

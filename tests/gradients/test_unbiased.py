@@ -78,7 +78,7 @@ def _one_dropped(grads):
 SPOILT = {"zero": _zero, "scaled": _scaled, "one dropped": _one_dropped}
 
 
-@pytest.mark.parametrize(("name", "spoilt"), few_of(zip(ESTIMATORS, SPOILT, strict=False), ESTIMATORS, SPOILT))
+@pytest.mark.parametrize(("name", "spoilt"), few_of([("artbp", "scaled"), ("uoro", "one dropped")], ESTIMATORS, SPOILT))
 def test_wrong_estimators_are_found_out(name, spoilt):
     problem, args = small_problem()
     algorithm, draws = ESTIMATORS[name]
@@ -118,7 +118,7 @@ def test_more_samples_are_the_mean_of_as_many():
     assert 0.7 <= 8 * variance(8, 2_000) / variance(1, 16_000) <= 1.4
 
 
-@pytest.mark.parametrize("name", slow_but(("bare",), ["rnn", "gru", "lstm", "stack", "nested", "bare"]))
+@pytest.mark.parametrize("name", slow_but(("nested",), ["rnn", "gru", "lstm", "stack", "nested", "bare"]))
 def test_every_step_gives_an_unbiased_estimate(name):
     """Within 4 standard errors on every kind of state, with fewer draws."""
     problem, args = make_problem(name)

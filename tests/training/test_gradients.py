@@ -75,7 +75,7 @@ def test_over_sequences_is_a_loop_over_them(name, carried):
         assert result.state.carry is None
 
 
-@pytest.mark.parametrize("name", slow_but(("tbptt", "uoro"), LEARNERS))
+@pytest.mark.parametrize("name", slow_but(("uoro",), LEARNERS))
 def test_over_streams_is_a_loop_over_their_steps(name):
     learner, params = LEARNERS[name], make()
     gradient = training.over_streams(learner)
