@@ -121,6 +121,7 @@ class Attacks:
         elif "door" in metafunc.fixturenames:
             metafunc.parametrize("door", self.doors)
 
+    @pytest.mark.slow  # the errors name the bad argument alone, which no other one is then
     def test_the_good_arguments_are_good(self, door):
         self.doors[door].call(**self.doors[door].good())
 

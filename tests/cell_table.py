@@ -1,10 +1,12 @@
 """The cells that every generic test runs on: built in, stacked, and written by a user."""
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import jaxrnn as jr
 from jaxrnn import remedies
@@ -83,11 +85,29 @@ NAMES = slow_but([name for name in CELLS if name not in SLOW], CELLS, full=ALIKE
 DISTINCT = [name for name in CELLS if name not in ALIKE]
 
 
-def make(name, dtype=jnp.float32, seed=0):
-    """A cell of the table and parameters for it, of the shapes that its `init` gives them."""
+def names_with(*options):
+    """All names with all combinations of the options; by default each of the quick with one of them, in turn."""
+    combinations = list(itertools.product(*options))
+    turns = dict(zip((name for name in CELLS if name not in SLOW), itertools.cycle(combinations), strict=False))
+    marks = {name: pytest.mark.full if name in ALIKE else pytest.mark.slow for name in CELLS}
+    return [
+        pytest.param(name, *values, marks=() if turns.get(name) == values else marks[name])
+        for name in CELLS
+        for values in combinations
+    ]
+
+
+def shapes(name, dtype=jnp.float32):
+    """A cell of the table, and the shapes and dtypes of its parameters."""
     cell, hidden_size, options = CELLS[name]
     init = functools.partial(cell.init, jax.random.key(0), FEATURES, hidden_size, dtype=dtype, **options)
-    return cell, _drawn(jax.eval_shape(init), lambda rng, shape: rng.uniform(-0.5, 0.5, shape), seed)
+    return cell, jax.eval_shape(init)
+
+
+def make(name, dtype=jnp.float32, seed=0):
+    """A cell of the table and parameters for it, of the shapes that its `init` gives them."""
+    cell, like = shapes(name, dtype)
+    return cell, _drawn(like, lambda rng, shape: rng.uniform(-0.5, 0.5, shape), seed)
 
 
 def random_like(tree, seed=0):

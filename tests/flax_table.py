@@ -2,12 +2,15 @@
 
 import contextlib
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 import jaxrnn as jr
+
+from .marks import few_of
 
 STEPS, BATCH, FEATURES, HIDDEN = 6, 3, 4, 5
 LENGTHS = np.array([6, 1, 4])
@@ -33,6 +36,12 @@ CELLS = {
     "lstm": ("LSTMCell", {}, jr.lstm),
     "affine": ("AffineCell", {"cell": jr.affine_cell(lambda params, z, r, h: h + jnp.sin(z + r), blocks=1)}, None),
 }
+IN_RNN = few_of(  # name, reverse, with lengths
+    zip(CELLS, itertools.cycle([False, True]), itertools.cycle([False, False, True, True])),
+    CELLS,
+    [False, True],
+    [False, True],
+)
 TORCH_CELLS = [name for name in CELLS if name != "affine"]
 CARRIES = {"LSTMCell": 2}  # how many arrays the carry has, if not one
 

@@ -15,6 +15,13 @@ def slow_but(quick: Collection[str], names: Iterable[str], full: Collection[str]
     return [pytest.param(name, marks=marks[name]) if name in marks else name for name in names]
 
 
+def few_of(quick: Iterable[tuple], *tables: Iterable) -> list:
+    """All combinations of the tables, slow but for these few."""
+    quick, combinations = list(quick), list(itertools.product(*tables))
+    assert set(quick) <= set(combinations), "a combination that is none"
+    return [case if case in quick else pytest.param(*case, marks=pytest.mark.slow) for case in combinations]
+
+
 def pairs(*options: Sequence[Any]) -> list[tuple]:
     """Few of all combinations, chosen such that any two options meet in each of their values."""
     missing = {pair for case in itertools.product(*map(range, map(len, options))) for pair in _pairs(case)}

@@ -10,10 +10,12 @@ import pytest
 
 import jaxrnn as jr
 
-from .cell_table import FEATURES, NAMES, make, random_like, stepped
+from .cell_table import ALIKE, CELLS, FEATURES, NAMES, make, names_with, random_like, stepped
+from .marks import slow_but
 from .oracles import REMEDIES, numpy_remedy, numpy_step
 
 every_cell = pytest.mark.parametrize("name", NAMES)
+FEW = slow_but(("gru", "lstm_proj", "nested", "stack_of_stacks"), CELLS, full=ALIKE)
 
 
 @every_cell
@@ -25,7 +27,7 @@ def test_signatures(name):
     assert list(inspect.signature(cell.output).parameters) == ["state"]
 
 
-@every_cell
+@pytest.mark.parametrize("name", FEW)
 def test_cells_are_static_arguments(name):
     cell, params = make(name)
     assert hash(cell) == hash(make(name)[0])
@@ -35,8 +37,7 @@ def test_cells_are_static_arguments(name):
     chex.assert_trees_all_close(run(cell, params, x), cell.step(params, cell.initial_state(params), x), rtol=1e-5)
 
 
-@every_cell
-@pytest.mark.parametrize("batch", [(), (2,), (2, 3), (0,), (2, 0)], ids=str)
+@pytest.mark.parametrize(("name", "batch"), names_with([(2, 3), (), (2, 0), (2,), (0,)]))
 def test_batch_axes(name, batch):
     """Any number of them, and each member as if it were alone."""
     cell, params = make(name)
@@ -50,8 +51,7 @@ def test_batch_axes(name, batch):
         chex.assert_trees_all_close(jax.tree.map(lambda a, i=index: a[i], following), alone, rtol=1e-5, atol=1e-6)
 
 
-@every_cell
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16", "float64"])
+@pytest.mark.parametrize(("name", "dtype"), names_with(["bfloat16", "float64", "float16", "float32"]))
 def test_dtypes(name, dtype):
     with jax.enable_x64(dtype == "float64"):
         cell, params = make(name, dtype)
@@ -67,7 +67,7 @@ def test_initial_state_is_zero(name):
     assert all(not leaf.any() for leaf in jax.tree.leaves(cell.initial_state(params, (2,))))
 
 
-@every_cell
+@pytest.mark.parametrize("name", FEW)
 def test_ensembles(name):
     """vmap over parameters is a loop over members."""
     cell, _ = make(name)
@@ -128,7 +128,9 @@ def test_equations(name, kind):
         np.testing.assert_allclose(after[1], c, rtol=0, atol=1e-14)
 
 
-@pytest.mark.parametrize("name", ["rnn", "gru", "gru_reset_before", "mgu", "lstm", "no_places"])
+@pytest.mark.parametrize(
+    "name", slow_but(("gru", "lstm"), ["rnn", "gru", "gru_reset_before", "mgu", "lstm", "no_places"])
+)
 @pytest.mark.usefixtures("x64")
 def test_complex_parameters(name):
     """The equations, a whole sequence and its gradient; parameters, states and inputs are all complex."""

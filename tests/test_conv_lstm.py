@@ -12,6 +12,7 @@ import jaxrnn as jr
 from jaxrnn._cells.conv_lstm import conv_lstm_of
 
 from .cell_table import random_like
+from .marks import few_of
 from .oracles import numpy_conv_lstm_step
 
 STEPS, BATCH, CHANNELS, HIDDEN = 4, 3, 2, 3
@@ -82,8 +83,12 @@ def test_the_gradient_is_that_of_the_loop():
     np.testing.assert_allclose(along, (loss(1e-5) - loss(-1e-5)) / 2e-5, rtol=1e-7)
 
 
-@pytest.mark.parametrize("places", [(6,), (3, 4), (3, 4, 2)])
-@pytest.mark.parametrize("batch", [(), (2,), (2, 1), (0,)], ids=str)
+PLACES, BATCHES = [(6,), (3, 4), (3, 4, 2)], [(), (2,), (2, 1), (0,)]
+
+
+@pytest.mark.parametrize(
+    ("places", "batch"), few_of([((6,), (2, 1)), ((3, 4), (0,)), ((3, 4, 2), (2,))], PLACES, BATCHES)
+)
 def test_signals_images_and_volumes(places, batch):
     """Any batch axes, each member as if it were alone."""
     params = make((3,) * len(places))

@@ -12,7 +12,7 @@ from jax.test_util import check_grads
 
 import jaxrnn as jr
 
-from .cell_table import DISTINCT, FEATURES, SLOW, make, random_like
+from .cell_table import DISTINCT, FEATURES, make, random_like
 from .marks import slow_but
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -52,8 +52,9 @@ WHOLE = {
     "network-ragged": functools.partial(network, "LSTM", lengths=[4, 1]),
     "network-checkpoint": functools.partial(network, "GRU", checkpoint=3),
 }
-QUICK = [f"step-{name}" for name in DISTINCT if name not in SLOW]
-FEW = ("unroll-lstm_proj", "unroll-minimal", "unroll-lengths", "unroll-checkpoint", "network-RNN")
+QUICK = [f"step-{name}" for name in ("gru_reset_before", "indrnn", "lstm_peephole", "mgu", "nested", "slstm")]
+FEW = ("unroll-lengths", "unroll-checkpoint", "network-RNN")
+FEWER = ("unroll-minimal", "network-RNN")
 
 
 def flat(name):
@@ -84,7 +85,7 @@ def test_jacobians_agree_with_each_other_and_with_finite_differences(name):
     np.testing.assert_allclose(directions @ forward.T, differences, rtol=0, atol=1e-7 * np.abs(differences).max())
 
 
-@pytest.mark.parametrize("name", slow_but(FEW, WHOLE))
+@pytest.mark.parametrize("name", slow_but(FEWER, WHOLE))
 def test_second_order(name):
     loss, vector = scalar(name)
     hessian = jax.jit(jax.hessian(loss))(vector)
@@ -96,7 +97,7 @@ def test_second_order(name):
     np.testing.assert_allclose(hessian @ direction, difference, rtol=0, atol=1e-7 * np.abs(difference).max())
 
 
-@pytest.mark.parametrize("name", slow_but(FEW, WHOLE))
+@pytest.mark.parametrize("name", slow_but(FEWER, WHOLE))
 def test_first_order_transformations(name):
     loss, vector = scalar(name)
     many = vector[None] + 0.1 * np.random.RandomState(0).normal(size=(3, len(vector)))

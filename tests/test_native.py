@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import functools
+import itertools
 import os
 import pathlib
 import platform
@@ -22,7 +23,7 @@ from jaxrnn._scan.native import library
 from jaxrnn._scan.native.sequence import run_native
 
 from .cell_table import random_like
-from .marks import slow_but
+from .marks import few_of
 from .oracles import numpy_step
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -145,8 +146,9 @@ def test_a_loop_and_its_derivative(name, reverse):
 
 
 @needs_kernels
-@pytest.mark.parametrize("name", KERNELS)
-@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize(
+    ("name", "reverse"), few_of(zip(KERNELS, itertools.cycle([False, True])), KERNELS, [False, True])
+)
 def test_the_steps_that_count_may_have_gaps(name, reverse):
     """As `Run` has it: the gradient by `cell.run` is that of scans."""
     cell, args = KERNELS[name][0], wide(case(name, (9, 5, 3, 6)))
@@ -278,8 +280,10 @@ def transformed(function, cell, f):
 
 
 @needs_kernels
-@pytest.mark.parametrize("name", slow_but(("value", "gradient", "gradient of an ensemble"), TRANSFORMED))
-@pytest.mark.parametrize("cell", ["gru", "lstm_proj"])
+@pytest.mark.parametrize(
+    ("cell", "name"),
+    few_of([("lstm_proj", "gradient"), ("gru", "gradient of an ensemble")], ["gru", "lstm_proj"], TRANSFORMED),
+)
 def test_transformations(cell, name):
     """They give what they give of scans, and what can be run in kernels is."""
     args = case(cell, (6, 3, 2, 5))
@@ -342,13 +346,23 @@ EMPTY = {
 }
 
 
+OF = {"value": final_and_outputs, "gradient": lambda *args: jax.grad(loss, 1)(*args)}
+EMPTY_CELLS = ["lstm", "lstm_proj"]
+
+
 @needs_kernels
-@pytest.mark.parametrize("name", EMPTY)
-@pytest.mark.parametrize("cell", ["lstm", "lstm_proj"])
-@pytest.mark.parametrize("f", [final_and_outputs, lambda *args: jax.grad(loss, 1)(*args)], ids=["value", "gradient"])
-def test_vmap_over_nothing(name, cell, f):
+@pytest.mark.parametrize(
+    ("name", "cell", "of"),
+    few_of(
+        zip(EMPTY, itertools.cycle(EMPTY_CELLS), itertools.cycle(["gradient", "gradient", "value"])),
+        EMPTY,
+        EMPTY_CELLS,
+        OF,
+    ),
+)
+def test_vmap_over_nothing(name, cell, of):
     args = case(cell, (6, 3, 2, 5))
-    run = functools.partial(EMPTY[name], functools.partial(f, jr.lstm))
+    run = functools.partial(EMPTY[name], functools.partial(OF[of], jr.lstm))
     with jr.native.disabled():
         expected = jax.tree.map(jnp.shape, jax.eval_shape(run, *args))
     assert jax.tree.map(jnp.shape, jax.jit(run)(*args)) == expected

@@ -23,6 +23,7 @@ from .flax_table import (
     CELLS,
     FEATURES,
     HIDDEN,
+    IN_RNN,
     LAYERS,
     LENGTHS,
     OWN,
@@ -46,6 +47,7 @@ from .flax_table import (
     torch_results,
     total,
 )
+from .marks import few_of, slow_but
 
 torch_warns = pytest.mark.filterwarnings("ignore:LSTM with projections is not supported")
 
@@ -71,8 +73,9 @@ def unrolled(name, params, x, **options):
     return to_carry(state), jnp.swapaxes(ys, 0, 1)
 
 
-@pytest.mark.parametrize(("name", "lengths"), list(zip(LAYERS, itertools.cycle([None, LENGTHS]))))
-def test_layers_are_the_core_s_networks(name, lengths):
+@pytest.mark.parametrize("name", slow_but(("rnn_relu", "gru", "deep_lstm"), LAYERS))
+def test_layers_are_the_core_s_networks(name):
+    lengths = LENGTHS if list(LAYERS).index(name) % 2 else None
     net, layer = network(name), make_layer(name)
     x, h_0 = layer_inputs(net)
     params = net.init(jax.random.key(1))
@@ -146,10 +149,9 @@ def test_cells_equal_torch(name, batch):
     assert_close((to_state(following), y), (theirs, theirs.h if name == "lstm" else theirs))
 
 
-@pytest.mark.parametrize("seq_lengths", [None, LENGTHS])
-@pytest.mark.parametrize("reverse", [False, True])
-@pytest.mark.parametrize("name", CELLS)
-def test_cells_in_flax_s_rnn(name, reverse, seq_lengths):
+@pytest.mark.parametrize(("name", "reverse", "ragged"), IN_RNN)
+def test_cells_in_flax_s_rnn(name, reverse, ragged):
+    seq_lengths = LENGTHS if ragged else None
     x, cell = jnp.asarray(inputs(BATCH, STEPS, FEATURES)), make_cell(name)
     layer = nnx.RNN(cell, return_carry=True, reverse=reverse, keep_order=True)
     carry, ys = layer(x, seq_lengths=seq_lengths)
@@ -179,7 +181,7 @@ def own(name, **options):
     return cells
 
 
-@pytest.mark.parametrize("name", OWN)
+@pytest.mark.parametrize("name", slow_but(("rnn", "gru_functions", "optimized_lstm"), OWN))
 def test_cells_equal_flax_s_own(name):
     x = jnp.asarray(inputs(BATCH, STEPS, FEATURES))
     with flax_promotes():
@@ -187,9 +189,12 @@ def test_cells_equal_flax_s_own(name):
     assert_close(*results, bound=1e-5)
 
 
-@pytest.mark.parametrize("name", ["rnn", "gru", "lstm", "optimized_lstm"])
-@pytest.mark.parametrize(("of_x", "of_params", "result"), PROMOTED)
-def test_dtypes_are_promoted_as_in_flax(name, of_x, of_params, result):
+PROMOTING = ["rnn", "gru", "lstm", "optimized_lstm"]
+
+
+@pytest.mark.parametrize(("name", "dtypes"), few_of(zip(itertools.cycle(PROMOTING), PROMOTED), PROMOTING, PROMOTED))
+def test_dtypes_are_promoted_as_in_flax(name, dtypes):
+    of_x, of_params, result = dtypes
     cells = own(name, dtype=None)
     x = jnp.asarray(3 * inputs(BATCH, FEATURES)).astype(of_x)
     carry = jax.tree.map(jnp.asarray, make_carry("lstm" if "lstm" in name else name, BATCH))
@@ -219,7 +224,7 @@ def test_a_function_of_one_s_own_promotes():
         make_cell("lstm", promote_dtype=lambda arrays, *, dtype: None)(make_carry("lstm", BATCH), X[0])
 
 
-@pytest.mark.parametrize("name", ["rnn", "gru", "lstm"])
+@pytest.mark.parametrize("name", slow_but(("gru",), ["rnn", "gru", "lstm"]))
 def test_zeros_follow_parameters_that_were_cast(name):
     """And no carry given."""
     cell, x = make_cell(name), jnp.asarray(inputs(BATCH, STEPS, FEATURES))
@@ -258,7 +263,7 @@ def mesh_of(*names):
     return jax.make_mesh((1,) * len(names), names, axis_types=(jax.sharding.AxisType.Auto,) * len(names))
 
 
-@pytest.mark.parametrize("kind", ["GRU", "OptimizedLSTMCell", "SimpleCell"])
+@pytest.mark.parametrize("kind", slow_but(("GRU", "SimpleCell"), ["GRU", "OptimizedLSTMCell", "SimpleCell"]))
 def test_metadata(kind):
     """With the names of axes in our order, (gates and units, features)."""
     with jax.set_mesh(mesh_of("in", "units")):
@@ -345,8 +350,9 @@ def test_initializers_are_no_part_of_a_module():
         assert graphs[0] == graphs[1]
 
 
-@pytest.mark.parametrize(("name", "kind"), [("rnn", "RNN"), ("gru", "GRU"), ("lstm", "LSTM")])
-def test_bidirectional_is_the_core_s(name, kind):
+@pytest.mark.parametrize("name", slow_but(("lstm",), ["rnn", "gru", "lstm"]))
+def test_bidirectional_is_the_core_s(name):
+    kind = name.upper()
     x, cells = jnp.asarray(inputs(BATCH, STEPS, FEATURES)), [make_cell(name, seed) for seed in (0, 1)]
     carries, ys = nnx.Bidirectional(*map(nnx.RNN, cells), return_carry=True)(x)
     net = getattr(jr, kind)(FEATURES, HIDDEN, bidirectional=True, batch_first=True)
@@ -358,7 +364,7 @@ def test_bidirectional_is_the_core_s(name, kind):
     assert_close((ys, carries), (output, tuple(to_carry(jax.tree.map(lambda a, i=i: a[i], states)) for i in range(2))))
 
 
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("name", slow_but(("gru",), CELLS))
 def test_remat_scan_and_vmap(name):
     x, carry, cell = jnp.asarray(inputs(STEPS, BATCH, FEATURES)), make_carry(name, BATCH), make_cell(name)
     rematted = nnx.remat(lambda cell, carry, x: cell(carry, x))
@@ -377,8 +383,9 @@ def test_remat_scan_and_vmap(name):
     assert_close(ensemble, jnp.stack([member(carry, x[0])[1] for member in members]))
 
 
-@pytest.mark.parametrize(("name", "dtype"), list(zip(CELLS, itertools.cycle([jnp.bfloat16, jnp.float16]))))
-def test_half_precision_carries(name, dtype):
+@pytest.mark.parametrize("name", slow_but(("gru_no_bias", "lstm"), CELLS))
+def test_half_precision_carries(name):
+    dtype = jnp.float16 if list(CELLS).index(name) % 2 else jnp.bfloat16
     x = jnp.asarray(inputs(BATCH, STEPS, FEATURES))  # float32: cast by the cell
     cell = make_cell(name, dtype=dtype)
     params = params_of(cell)
@@ -390,7 +397,7 @@ def test_half_precision_carries(name, dtype):
     assert_close(results[2:], unrolled(name, half, x.astype(dtype)), bound=3e-2)
 
 
-@pytest.mark.parametrize("name", ["gru", "deep_lstm"])
+@pytest.mark.parametrize("name", slow_but(("gru",), ["gru", "deep_lstm"]))
 def test_dtypes_of_layers(name):
     net, layer = network(name), make_layer(name, dtype=jnp.bfloat16)
     x, h_0 = layer_inputs(net)
@@ -403,7 +410,7 @@ def test_dtypes_of_layers(name):
     assert {a.dtype for a in jax.tree.leaves((params_of(half), half(x.astype(np.float16))))} == {jnp.dtype("float16")}
 
 
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("name", slow_but(("rnn", "lstm"), CELLS))
 def test_a_zero_carry_needs_no_rng(name):
     cell, rngs = make_cell(name), nnx.Rngs(carry=0)
     carry = cell.initialize_carry((BATCH, FEATURES))
@@ -556,6 +563,7 @@ def test_an_affine_cell_of_lstm_is_lstm_even_copied():
     assert_same(copy.deepcopy(other)(carry, x), cell(carry, x))
 
 
+@pytest.mark.slow
 def test_checkpoint():
     layer = make_layer("deep_lstm")
     x, h_0 = layer_inputs(network("deep_lstm"))

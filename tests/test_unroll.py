@@ -13,10 +13,9 @@ from jax.experimental import checkify
 
 import jaxrnn as jr
 
-from .cell_table import CELLS, FEATURES, NAMES, make, random_like
-from .marks import pairs
+from .cell_table import ALIKE, CELLS, FEATURES, make, names_with, random_like, shapes
+from .marks import few_of, pairs, slow_but
 
-every_cell = pytest.mark.parametrize("name", NAMES)
 STEPS, BATCH = 6, 3
 
 
@@ -42,8 +41,7 @@ def close(a, b):
     chex.assert_trees_all_close(a, b, rtol=1e-5, atol=1e-6)
 
 
-@every_cell
-@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize(("name", "reverse"), names_with([False, True]))
 def test_a_loop(name, reverse):
     cell, params = make(name)
     xs = sequence(STEPS, BATCH)
@@ -55,9 +53,7 @@ def test_a_loop(name, reverse):
     close(result, (final, stack(states)))
 
 
-@every_cell
-@pytest.mark.parametrize("reverse", [False, True])
-@pytest.mark.parametrize("return_states", [False, True])
+@pytest.mark.parametrize(("name", "reverse", "return_states"), names_with([True, False], [False, True]))
 def test_lengths_are_a_loop_over_sequences(name, reverse, return_states):
     cell, params = make(name)
     lengths = [4, 0, 6]
@@ -192,7 +188,7 @@ def test_ragged_batches(steps_and_lengths, reverse, name):
 
 
 @given(st.integers(1, 8), st.data(), st.sampled_from(["rnn", "lstm", "nested"]))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=6, deadline=None)
 def test_a_sequence_may_be_cut_anywhere(steps, data, name):
     cell, params = make(name)
     xs = sequence(steps + 1, 2)
@@ -203,7 +199,7 @@ def test_a_sequence_may_be_cut_anywhere(steps, data, name):
 
 
 @given(st.integers(1, 8), st.sampled_from(["rnn", "lstm", "nested"]))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=6, deadline=None)
 def test_reverse_is_flipped(steps, name):
     cell, params = make(name)
     xs = sequence(steps, 2)
@@ -211,7 +207,7 @@ def test_reverse_is_flipped(steps, name):
     close((final, ys[::-1]), jr.unroll(cell, params, xs, reverse=True))
 
 
-@every_cell
+@pytest.mark.parametrize("name", slow_but(("gru", "lstm_proj", "no_places", "stack_of_stacks"), CELLS, full=ALIKE))
 def test_transformations(name):
     """jit, vmap over sequences, over parameters, and jax.checkpoint agree with the plain call."""
     cell, params = make(name)
@@ -234,14 +230,18 @@ def test_vmap_over_lengths():
     close(mapped, jr.unroll(cell, params, xs, lengths=lengths))
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16", "float64"])
-@pytest.mark.parametrize("lengths", [None, [3, 0]], ids=["whole", "ragged"])
-def test_dtypes(dtype, lengths):
+DTYPES = ["float32", "bfloat16", "float16", "float64"]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "ragged"), few_of([("bfloat16", True), ("float16", False), ("float64", True)], DTYPES, [False, True])
+)
+def test_dtypes(dtype, ragged):
     with jax.enable_x64(dtype == "float64"):
         for name in CELLS:
-            cell, params = make(name, dtype)
-            xs = jnp.ones((4, 2, FEATURES), dtype)
-            run = functools.partial(jr.unroll, cell, lengths=lengths)
+            cell, params = shapes(name, dtype)
+            xs = jax.ShapeDtypeStruct((4, 2, FEATURES), dtype)
+            run = functools.partial(jr.unroll, cell, lengths=[3, 0] if ragged else None)
             for leaf in jax.tree.leaves(jax.eval_shape(run, params, xs)):
                 assert leaf.dtype == dtype
 

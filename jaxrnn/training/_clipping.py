@@ -44,7 +44,7 @@ def log_clipping(clip: optax.GradientTransformation) -> optax.GradientTransforma
     def init(params: Any) -> ClippingState:
         return ClippingState(clip.init(params), jnp.array(False))
 
-    def update(updates: Any, state: ClippingState, params: Any = None) -> tuple[Any, ClippingState]:
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, ClippingState]:
         clipped, inner = clip.update(updates, state.inner, params)
         return clipped, ClippingState(inner, _any_of(jax.tree.leaves(jax.tree.map(jnp.not_equal, updates, clipped))))
 

@@ -49,6 +49,7 @@ def test_all_of_a_cube_are_found_with_their_modes(x64):
     assert (found.speeds < 1e-24).all()
 
 
+@pytest.mark.slow
 def test_in_float32_they_are_found_to_rounding():
     found = dynamics.fixed_points(cube, jnp.float32(2), None, jnp.asarray(grid(2, 5), jnp.float32))
     assert len(found.speeds) == 9
@@ -67,6 +68,7 @@ def test_of_the_henon_map_a_state_with_names(x64):
     np.testing.assert_allclose(np.prod(found.eigenvalues, axis=1), -0.3, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_one_of_an_lstm(x64):
     cell, params, _, xs = driven("lstm")
     rng = np.random.default_rng(0)
@@ -99,6 +101,7 @@ def test_candidates_that_do_not_converge_say_so(x64):
     assert drift.of_candidates.tolist() == [-1, -1]  # q has no slope, but nothing is slow
 
 
+@pytest.mark.slow
 def test_a_line_attractor_is_many_points(x64):
     w = np.diag([1.0, 0.5])
     found = dynamics.fixed_points(lambda w, h, x: w @ h, w, None, np.stack([np.linspace(-1, 1, 5), np.ones(5)], axis=1))

@@ -12,7 +12,7 @@ from ..marks import slow_but
 from .systems import NAMES, driven, grown, linear, loop, scale
 
 
-@pytest.mark.parametrize("name", slow_but(("rnn", "lstm", "nested"), NAMES))
+@pytest.mark.parametrize("name", slow_but(("lstm", "nested"), NAMES))
 def test_every_cell_against_a_loop(x64, name):
     cell, params, state, xs = driven(name, steps=6)
     expected = loop(cell, params, state, xs)
@@ -64,7 +64,7 @@ def test_what_is_not_a_real_number_in_the_state_has_no_part(x64):
     np.testing.assert_allclose(found, [[[0.5, -2], [2, 0.5]]] * 2, rtol=1e-14)
 
 
-@pytest.mark.parametrize("lag", [1, 2, 3, 7, 12])
+@pytest.mark.parametrize("lag", [1, 3, *(pytest.param(lag, marks=pytest.mark.slow) for lag in (2, 7, 12))])
 def test_singular_values_over_a_lag(x64, lag):
     cell, params, state, xs = driven("gru")
     matrices = loop(cell, params, state, xs)
@@ -89,6 +89,7 @@ def test_norms_of_products(x64):
     np.testing.assert_allclose(dynamics.jacobian_product_norms(cell, params, state, xs), expected, rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_an_orthogonal_network_keeps_all_lengths(x64):
     w = np.linalg.qr(np.random.default_rng(0).normal(size=(64, 64)))[0]
     zeros = jnp.zeros(64)

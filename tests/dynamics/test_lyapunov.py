@@ -10,11 +10,11 @@ import pytest
 from jaxrnn import dynamics
 from jaxrnn.dynamics import _lyapunov
 
-from ..marks import slow_but
+from ..marks import few_of, slow_but
 from .systems import NAMES, driven, exponents, grown, henon, linear, loop, random_network, scale
 
 
-@pytest.mark.parametrize("name", slow_but(("rnn", "lstm"), NAMES))
+@pytest.mark.parametrize("name", slow_but(("lstm",), NAMES))
 def test_every_cell_against_gram_and_schmidt(x64, name):
     """From the same frame, so that no time is needed in which two would find the same directions."""
     cell, params, state, xs = driven(name, steps=60)
@@ -40,8 +40,7 @@ def test_the_order_of_the_factors(x64):
     assert np.abs(found - backwards).max() > 1e-3
 
 
-@pytest.mark.parametrize("name", ["rnn", "gru"])
-@pytest.mark.parametrize("every", [1, 3])
+@pytest.mark.parametrize(("name", "every"), few_of([("gru", 1), ("rnn", 3)], ["rnn", "gru"], [1, 3]))
 def test_the_sum_is_the_mean_log_determinant(x64, name, every):
     cell, params, state, xs = driven(name, steps=50)
     matrices = loop(cell, params, state, xs)[10:]
@@ -114,13 +113,14 @@ def test_a_random_network_is_chaotic_above_a_gain_of_one(x64):
     assert above > 0.1
 
 
+@pytest.mark.slow
 def test_one_vector_and_qr_give_the_same_largest_exponent(x64):
     cell, params, state, xs = driven("rnn", steps=100)
     found = [dynamics.lyapunov_spectrum(cell, params, state, xs, k=k, warmup=20)[0] for k in (1, 2, 4)]
     np.testing.assert_allclose(found, found[0], rtol=1e-9)
 
 
-@pytest.mark.parametrize("every", [2, 7, 100])
+@pytest.mark.parametrize("every", [7, *(pytest.param(every, marks=pytest.mark.slow) for every in (2, 100))])
 def test_fewer_decompositions_give_the_same(x64, every):
     """7 divides neither the warm-up nor what follows it."""
     cell, params, state, xs = driven("rnn", steps=160)
@@ -129,8 +129,7 @@ def test_fewer_decompositions_give_the_same(x64, every):
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("every", [1, 5])
-@pytest.mark.parametrize("units", [8, 64])
+@pytest.mark.parametrize(("every", "units"), few_of([(1, 8), (5, 64)], [1, 5], [8, 64]))
 def test_a_lost_rank_is_minus_infinity_in_float32(every, units):
     """A product of rank 3 has three exponents, whatever rounding leaves of the others."""
     basis = np.linalg.qr(np.random.default_rng(0).normal(size=(units, 3)))[0]
@@ -159,6 +158,7 @@ def test_what_rounding_cannot_tell_is_minus_infinity(x64, dtype, second):
 def test_derivatives_go_through_the_decomposition(x64):
     cell, params, state, xs = driven("rnn", steps=30)
 
+    @jax.jit
     def total(w):
         found = dynamics.lyapunov_spectrum(cell, params._replace(weight_hh=w), state, xs, k=2, every=2)
         return found[0] + 2 * found[1]

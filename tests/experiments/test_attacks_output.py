@@ -56,8 +56,9 @@ def command(*arguments, **options):
     return done.returncode, (done.stdout or b"").decode(), done.stderr.decode()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not FULL.exists(), reason="no such device")
-@pytest.mark.parametrize("options", [["--help"], pytest.param(RUN, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("options", [["--help"], RUN])
 def test_a_full_device_is_one_line(tmp_path, options):
     """Python itself tells of it at exit in two lines, with status 120."""
     hello = [sys.executable, "-m", "experiments.hello", *options, "--out", str(tmp_path / "run")]

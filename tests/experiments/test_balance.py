@@ -8,6 +8,8 @@ import pytest
 from experiments.gradients.balance import PROBLEM, influence, learn, learners, step
 from jaxrnn import gradients
 
+from ..marks import slow_but
+
 UNITS, POSITIVE = 23, 10
 SIGNS = np.array([1.0] * POSITIVE + [-1.0] * (UNITS - POSITIVE))
 MATRIX = 0.5 * np.eye(UNITS) + 0.5 * np.eye(UNITS, k=1)
@@ -54,6 +56,7 @@ def test_the_influence_changes_its_sign():
     np.testing.assert_allclose(found[:POSITIVE], np.arange(1, POSITIVE + 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("truncation", [1, 10, 30])
 def test_short_truncation_has_the_wrong_sign(x64, truncation):
     ours, _ = gradients_at(gradients.online.tbptt(PROBLEM, k1=1, k2=truncation), 0.1)
@@ -61,7 +64,7 @@ def test_short_truncation_has_the_wrong_sign(x64, truncation):
     assert ours[-1] < 0 < exact(0.1)[-1]
 
 
-@pytest.mark.parametrize("name", ["RTRL", "TBPTT(400)"])
+@pytest.mark.parametrize("name", slow_but(("RTRL",), ["RTRL", "TBPTT(400)"]))
 def test_the_exact_gradient_has_the_right_sign(x64, name):
     ours, values = gradients_at(learners([STEPS])[name], 0.1)
     np.testing.assert_allclose(ours, exact(0.1), rtol=1e-10)

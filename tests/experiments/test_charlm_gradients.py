@@ -60,7 +60,7 @@ def step_of(gradient, layers):
     return found, getattr(carry, "state", carry)
 
 
-@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("layers", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_windows_of_a_step_are_bptt(layers):
     """The states are carried and reset alike, the loss is the same mean, and so is its gradient."""
     (ours, state), (theirs, expected) = (step_of(name, layers) for name in (f"tbptt:k1={LENGTH},k2={LENGTH}", "bptt"))
@@ -75,7 +75,8 @@ def test_an_influence_ends_where_its_stream_begins_anew():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-6), ours, exact)
 
 
-@pytest.mark.parametrize("name", slow_but(("snap",), ["snap", "uoro:samples=2", "tbptt:k1=7,k2=13"]))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["snap", "uoro:samples=2", "tbptt:k1=7,k2=13"])
 def test_a_run_resumes_to_the_bit(text, tmp_path, name):
     """Stopped between two propagations, its memory of the streams is in the checkpoint."""
     whole, halves = tmp_path / "whole", tmp_path / "halves"

@@ -14,6 +14,8 @@ from experiments.digits.data import Examples, Split, load
 from experiments.digits.model import CELLS, Classifier, CrossEntropy, gradient_norms
 from experiments.digits.train import train
 
+from ..marks import slow_but
+
 
 def test_a_fifth_of_each_digit_is_held_out():
     images, labels = load_digits(return_X_y=True)
@@ -49,7 +51,7 @@ def test_nothing_is_learnt_from_the_test_part():
     assert runs[0].test_accuracy[-1] != runs[1].test_accuracy[-1]
 
 
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", slow_but(("lstm",), CELLS))
 def test_gradient_norms_are_finite_differences(x64, cell):
     """Of the loss as a function of one example's state after step t, the rest of the sequence run from there."""
     model, rng = Classifier(cell, 2, 3), np.random.default_rng(0)

@@ -57,6 +57,7 @@ def test_where_a_training_breaks():
     assert "never above 0: it did not say so" in training.verdict(late)
 
 
+@pytest.mark.slow
 def test_spectrum_leaves_its_files(tmp_path, capsys):
     sizes = ["--sizes", "16", "32", "--networks", "2", "--warmup", "20", "--steps", "40"]
     assert main(["spectrum", *sizes, "--out", str(tmp_path)]) == 0

@@ -13,6 +13,8 @@ from experiments.gradients import __main__ as command
 from experiments.gradients import compare, derive, explode, networks, powers, recall
 from experiments.gradients.__main__ import main
 
+from ..marks import slow_but
+
 TINY = ["--steps", "6", "--hidden", "4", "--distances", "3", "1", "--training-steps", "2", "--networks", "2"]
 
 
@@ -22,7 +24,7 @@ def problem(**sizes):
     )
 
 
-@pytest.mark.parametrize("loss", derive.LOSSES)
+@pytest.mark.parametrize("loss", slow_but(("cross-entropy",), derive.LOSSES))
 def test_terms_are_derivatives_of_untied_weights(loss):
     """∂L_t/∂W at s is the derivative with respect to a W of its own for step s, of the loss at t alone."""
     weights, xs, targets = problem()
@@ -39,7 +41,8 @@ def test_terms_are_derivatives_of_untied_weights(loss):
     with jax.enable_x64(True):
         untied = [jnp.stack([a] * len(xs)) for a in weights]
         for t in range(len(xs)):
-            exact = dict(zip(derive.Weights._fields, jax.grad(loss_at, argnums=1)(t, untied), strict=True))
+            exact = jax.jit(jax.grad(loss_at, argnums=1), static_argnums=0)(t, untied)
+            exact = dict(zip(derive.Weights._fields, exact, strict=True))
             for name in ("U", "W", "b"):
                 np.testing.assert_allclose(getattr(found.terms, name)[t], exact[name], rtol=1e-12, atol=1e-15)
             for name in ("V", "c"):
@@ -89,7 +92,7 @@ def test_derive_of_one_step_and_of_many(tmp_path, capsys):
 
 def test_derive_fails_where_the_sums_are_not_the_gradient(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(derive, "_output_error", lambda loss, weights, h, target: np.ones(2))
-    assert main(["derive", "--out", str(tmp_path)]) == 1
+    assert main(["derive", "--steps", "2", "--hidden", "2", "--out", str(tmp_path)]) == 1
     error = capsys.readouterr().err
     assert error.startswith("gradients derive: error: with the loss cross-entropy, the sums for U, W, V, b, c are not")
     assert error.count("\n") == 1
@@ -168,7 +171,7 @@ def interrupted(*args):
 @pytest.mark.parametrize(
     ("module", "function", "powers_done", "networks_done", "recall_done"),
     [
-        (explode.powers, "norms", 0, 0, {}),
+        pytest.param(explode.powers, "norms", 0, 0, {}, marks=pytest.mark.slow),
         (explode.networks, "curve", 2, 0, {}),
         pytest.param(
             *(explode.recall, "accuracies", 2, 12, {"rnn": {"label": "rnn", "accuracies": {}}}), marks=pytest.mark.slow

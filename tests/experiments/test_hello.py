@@ -17,6 +17,8 @@ from experiments.hello.model import EMBEDDING, FORMS, HIDDEN, LAYERS
 from experiments.hello.train import train
 from experiments.hello.words import Words
 
+from ..marks import slow_but
+
 ROOT = pathlib.Path(__file__).parents[2]
 HELLO = Words("hello", "ohlol")
 EPOCHS = 100  # the default: every test that trains in this process shares its compiled steps
@@ -46,7 +48,7 @@ def test_a_run_prints_each_epoch_and_leaves_its_files(tmp_path, capsys):
         assert (tmp_path / form / "checkpoints" / f"{EPOCHS:08d}").is_dir()
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", slow_but(("rnn",), FORMS))
 def test_nineteen_of_twenty_seeds_spell_the_word(form):
     last = [HELLO.spell(train(form, HELLO, EPOCHS, seed).predictions[-1]) for seed in range(20)]
     assert last.count("ohlol") >= 19, last
@@ -107,17 +109,17 @@ def test_training_is_torch_s(form):
         optimizer.step()
 
 
-@pytest.mark.parametrize(
-    ("source", "target"),
-    [
-        ("привет", "тевирп"),
-        ("a", "a"),
-        ("$x_1$", "$\\f$\n"),
-        ("日本語🙂" * 20, "🙂語本日" * 20),
-    ],
-    ids=["Cyrillic", "one character", "signs of TeX", "long, beyond the font"],
-)
-def test_words_of_any_characters(tmp_path, capsys, source, target):
+WORDS = {
+    "Cyrillic": ("привет", "тевирп"),
+    "one character": ("a", "a"),
+    "signs of TeX": ("$x_1$", "$\\f$\n"),
+    "long, beyond the font": ("日本語🙂" * 20, "🙂語本日" * 20),
+}
+
+
+@pytest.mark.parametrize("name", slow_but(("signs of TeX",), WORDS))
+def test_words_of_any_characters(tmp_path, capsys, name):
+    source, target = WORDS[name]
     assert (
         main(["--source", source, "--target", target, "--form", "cell", "--epochs", "3", "--out", str(tmp_path)]) == 0
     )
@@ -187,6 +189,7 @@ def test_a_run_is_reproducible(tmp_path):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_away_is_no_traceback(start):
     program = "import sys; from experiments import _run; sys.exit(_run.exit_status('p', lambda: print('x' * 10**6)))"
     process = start("-c", program, stdout=subprocess.PIPE, stderr=subprocess.PIPE)

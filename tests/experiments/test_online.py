@@ -14,6 +14,8 @@ from experiments.gradients.__main__ import main
 from experiments.gradients.online_picture import Points
 from jaxrnn import gradients
 
+from ..marks import slow_but
+
 
 @pytest.mark.parametrize("longest", [1, 3, 9, online_tasks.LONGEST + 1])
 def test_strings_are_said_again_once_they_are_over(longest):
@@ -88,7 +90,7 @@ def test_every_online_learner_is_there():
     assert len({curves.color_of(name) for name in (*online.LEARNERS, *compare.ALGORITHMS)}) == len(curves.COLORS)
 
 
-@pytest.mark.parametrize("name", online.LEARNERS)
+@pytest.mark.parametrize("name", slow_but(("bptt 50", "tbptt 1, 10", "rtrl", "eprop"), online.LEARNERS))
 def test_every_learner_takes_both_tasks(name):
     """Traced: gradients like the parameters, and a loss in bits of a symbol."""
     way, task = online.LEARNERS[name], online_tasks.copying()

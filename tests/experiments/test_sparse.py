@@ -74,6 +74,7 @@ def test_sparse_leaves_its_files(tmp_path, capsys):
     assert "already holds a run" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_sparse_interrupted_leaves_what_is_there(tmp_path, monkeypatch):
     def interrupted(*args):
         raise KeyboardInterrupt

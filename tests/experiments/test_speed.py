@@ -29,6 +29,8 @@ from experiments.speed.grid import BLOCKS, BOTH, CELLS, FORWARD, GRID, MODES, Sh
 from experiments.speed.peers._peer import jax_program
 from experiments.speed.section import Settings
 
+from ..marks import slow_but
+
 SMALL = Shape(steps=3, batch=2, inputs=5, hidden=4)
 BUDGET = clock.Budget(seconds=0, rounds=1)
 
@@ -67,16 +69,16 @@ def program_of(name, work):
     return found[name].build(work)
 
 
-@pytest.mark.parametrize(
-    ("cell", "options"),
-    [
-        ("gru", {}),
-        ("rnn", {"layers": 2, "bidirectional": True}),
-        ("lstm", {"shape": Shape(3, 2, 5, 4, heads=2)}),
-    ],
-)
-def test_ours_and_the_plain_scan_are_the_same_function(cell, options):
-    ours, scan = (program_of(name, task(cell, **options)) for name in (peers.OURS, "scan"))
+OPTIONS = {
+    "gru": {},
+    "rnn": {"layers": 2, "bidirectional": True},
+    "lstm": {"shape": Shape(3, 2, 5, 4, heads=2)},
+}
+
+
+@pytest.mark.parametrize("cell", slow_but(("lstm",), OPTIONS))
+def test_ours_and_the_plain_scan_are_the_same_function(cell):
+    ours, scan = (program_of(name, task(cell, **OPTIONS[cell])) for name in (peers.OURS, "scan"))
     for mode in ("forward", "gradient"):
         for a, b in zip(*(p.numpy(getattr(p, mode)()) for p in (ours, scan)), strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
@@ -95,7 +97,7 @@ def test_torch_does_the_same_work():
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["linen", "nnx", "haiku", "equinox"])
+@pytest.mark.parametrize("name", slow_but(("linen",), ["linen", "nnx", "haiku", "equinox"]))
 def test_a_peer_s_outputs_and_gradients_are_looked_at(name):
     found, missing = peers.load([name])
     if missing:
@@ -281,6 +283,7 @@ def test_steps_cover_the_grid(settings):
     }
 
 
+@pytest.mark.slow
 def test_a_checkpoint_saves_memory(settings):
     steps = [step for step in memory.steps(settings) if step.part == "checkpoint"]
     assert [step.title for step in steps] == ["checkpoint: rnn, final state", "checkpoint: rnn, all outputs"]
@@ -289,11 +292,13 @@ def test_a_checkpoint_saves_memory(settings):
     assert set(found["milliseconds"]) == set(memory.WAYS)
 
 
+@pytest.mark.slow
 def test_import_is_timed_in_processes_of_its_own():
     found = compilation._import(1)
     assert 0 < found["jaxrnn_seconds"]["median"] < found["jax_seconds"]["median"]
 
 
+@pytest.mark.slow
 def test_a_profile(settings):
     steps = profile.steps(dataclasses.replace(settings, cells=("lstm",)))
     assert [step.part for step in steps] == ["profile", "pages"]

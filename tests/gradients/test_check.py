@@ -43,6 +43,7 @@ def test_cells_that_are_right(name):
     assert gradients.check_gradient(cell, params, state, random_like(jnp.zeros((3, FEATURES)))) is None
 
 
+@pytest.mark.slow
 def test_a_bare_step_with_a_clock_and_a_key():
     problem, (params, state, xs, _) = make_problem("bare", jnp.float32)
     gradients.check_gradient(problem.step, params["cell"], state, xs)

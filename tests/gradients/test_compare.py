@@ -220,6 +220,7 @@ def test_time_and_memory():
     assert busy_cost.seconds > 3 * report.exact.seconds > 0
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_draws():
     problem, args = make_problem("rnn", jnp.float32)
     call = functools.partial(_compare._call, "noise", of(1.0, scatter=0.1), problem)

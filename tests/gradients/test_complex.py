@@ -1,5 +1,7 @@
 """Complex states and parameters: each number is two reals, gradients are as `jax.grad` has them."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 
 from jaxrnn import gradients
 
+from ..marks import few_of
 from .problems import EXACT, STEPS, assert_close, assert_unbiased, reference
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -59,8 +62,10 @@ def make(name):
     return gradients.Problem(step, loss), (params, state, numbers(9, STEPS, FEATURES), numbers(10, STEPS, 2))
 
 
-@pytest.mark.parametrize("name", ["lru", "mixed"])
-@pytest.mark.parametrize("algorithm", EXACT)
+STEPPED, FEW = ["mixed", "lru"], ["bptt", "sqrt", "rtrl", "dni", "revolve"]
+
+
+@pytest.mark.parametrize(("algorithm", "name"), few_of(zip(FEW, itertools.cycle(STEPPED)), EXACT, STEPPED))
 def test_exact_algorithms(algorithm, name):
     problem, args = make(name)
     assert_close(EXACT[algorithm](problem, *args), reference(problem, *args), 1e-12)

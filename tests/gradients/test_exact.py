@@ -16,11 +16,10 @@ from ..marks import slow_but
 from ..test_retrace import tracing
 from .problems import NAMES, STEPS, assert_close, differ, make_problem, reference
 
-every_problem = pytest.mark.parametrize("name", NAMES)
 pytestmark = pytest.mark.usefixtures("x64")
 
 
-@pytest.mark.parametrize("name", slow_but(("lstm", "bare"), NAMES))
+@pytest.mark.parametrize("name", slow_but(("lstm",), NAMES))
 def test_bptt_in_every_amount_of_memory(name):
     problem, args = make_problem(name)
     expected = reference(problem, *args)
@@ -28,7 +27,7 @@ def test_bptt_in_every_amount_of_memory(name):
         assert_close(gradients.bptt(problem, *args, **options), expected, 1e-12)
 
 
-@every_problem
+@pytest.mark.parametrize("name", slow_but(("lstm", "nested", "bare"), NAMES))
 def test_rtrl_is_bptt(name):
     problem, args = make_problem(name)
     assert_close(gradients.rtrl(problem, *args), reference(problem, *args), 1e-12)
@@ -55,22 +54,22 @@ def test_one_step():
         assert_close(algorithm(problem, *args), reference(problem, *args), 1e-12)
 
 
-@pytest.mark.parametrize(
-    "algorithm",
-    [
-        gradients.bptt,
-        functools.partial(gradients.bptt, snapshots=2),
-        gradients.rtrl,
-        functools.partial(gradients.snap, order=1),
-        functools.partial(gradients.tbptt, k1=2, k2=3),
-        functools.partial(gradients.kf_rtrl, key=jax.random.key(0)),
-        functools.partial(gradients.ok, key=jax.random.key(0)),
-        gradients.eprop,
-        functools.partial(gradients.dni, k=2),
-    ],
-    ids=["bptt", "revolve", "rtrl", "snap", "tbptt", "kf_rtrl", "ok", "eprop", "dni"],
-)
-def test_a_batch_by_vmap_is_a_loop_and_ragged_ones_are_sequences_alone(algorithm):
+BATCHED = {
+    "bptt": gradients.bptt,
+    "revolve": functools.partial(gradients.bptt, snapshots=2),
+    "rtrl": gradients.rtrl,
+    "snap": functools.partial(gradients.snap, order=1),
+    "tbptt": functools.partial(gradients.tbptt, k1=2, k2=3),
+    "kf_rtrl": functools.partial(gradients.kf_rtrl, key=jax.random.key(0)),
+    "ok": functools.partial(gradients.ok, key=jax.random.key(0)),
+    "eprop": gradients.eprop,
+    "dni": functools.partial(gradients.dni, k=2),
+}
+
+
+@pytest.mark.parametrize("name", slow_but(("revolve", "rtrl", "kf_rtrl", "dni"), BATCHED))
+def test_a_batch_by_vmap_is_a_loop_and_ragged_ones_are_sequences_alone(name):
+    algorithm = BATCHED[name]
     problem, (params, state, xs, ys) = make_problem("lstm")
     states = jax.tree.map(lambda a: jnp.stack([a, 2 * a, -a]), state)
     many_xs = jnp.stack([xs, -xs, xs[::-1]])
@@ -83,7 +82,7 @@ def test_a_batch_by_vmap_is_a_loop_and_ragged_ones_are_sequences_alone(algorithm
         one = jax.tree.map(lambda a, i=index: a[i], (states, many_xs, many_ys))
         ours = jax.tree.map(lambda a, i=index: a[i], many)
         assert_close(ours, run(*one), 1e-12)
-        if algorithm in (gradients.bptt, gradients.rtrl):
+        if name in ("bptt", "rtrl"):
             alone = run(one[0], *jax.tree.map(lambda a, n=length: a[:n], one[1:]))
             assert_close(ours[:2], alone[:2], 1e-12)
 
@@ -190,7 +189,7 @@ def test_inputs_without_floats_and_losses_without_targets():
         assert_close(algorithm(problem, *args, None), exact, 1e-12)
 
 
-@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+@pytest.mark.parametrize("dtype", slow_but(("bfloat16",), ["bfloat16", "float16"]))
 def test_low_precision_adds_up_in_float32(dtype):
     """Sums over 1,000 steps; in bfloat16 a running sum stops growing at 256 times its terms."""
     problem = gradients.Problem(jr.gru, lambda params, h, y: jnp.mean((h - y) ** 2))
@@ -203,7 +202,7 @@ def test_low_precision_adds_up_in_float32(dtype):
         gradients.rtrl,
     ):
         ours, grads, _ = algorithm(problem, *args)
-        assert {ours.dtype, *(leaf.dtype for leaf in jax.tree.leaves(grads))} == {jnp.dtype(dtype)}
+        assert {str(leaf.dtype) for leaf in jax.tree.leaves((ours, grads))} == {dtype}
         np.testing.assert_allclose(float(ours), float(value), rtol=0.01)
         assert differ(jax.tree.map(lambda a: a.astype(float), grads), exact) < 0.05
 
@@ -243,7 +242,7 @@ def test_a_known_case():
 def test_state_gradients_are_those_of_the_rest_of_the_sequence():
     params = jr.lstm.init(jax.random.key(0), 2, 3, dtype=jnp.float64)
     state = jr.lstm.initial_state(params)
-    xs, ys = (jax.random.normal(jax.random.key(k), (5, n), jnp.float64) for k, n in ((1, 2), (2, 3)))
+    xs, ys = (jax.random.normal(jax.random.key(k), (3, n), jnp.float64) for k, n in ((1, 2), (2, 3)))
     found = gradients.state_gradients(
         gradients.Problem(jr.lstm, lambda params, state, y: y @ state.h), params, state, xs, ys
     )
@@ -258,8 +257,9 @@ def test_state_gradients_are_those_of_the_rest_of_the_sequence():
             total += y @ state.h
         return total
 
-    for t in range(1, 6):
-        exact = jax.grad(rest)(states[t], t)
+    exact_at = jax.jit(jax.grad(rest), static_argnums=1)
+    for t in range(1, 4):
+        exact = exact_at(states[t], t)
         np.testing.assert_allclose(found.h[t - 1], exact.h, rtol=1e-12, atol=1e-15)
         np.testing.assert_allclose(found.c[t - 1], exact.c, rtol=1e-12, atol=1e-15)
 

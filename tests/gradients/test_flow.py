@@ -15,7 +15,7 @@ import jaxrnn as jr
 from jaxrnn import gradients
 from jaxrnn.gradients import _flow
 
-from ..marks import slow_but
+from ..marks import few_of, slow_but
 from .problems import NAMES, make_problem
 
 LINEAR = gradients.Problem(lambda w, h, x: w * h + x, lambda w, h, y: y * h)
@@ -59,7 +59,7 @@ def per_state(problem, params, state, xs, ys):
     """dL_t/ds_k as NumPy arrays (T, T, *leaf), one per floating-point leaf of the state: the explicit perturbation."""
     steps = len(jax.tree.leaves(ys)[0])
     zeros = [[jnp.zeros_like(leaf) for leaf in jax.tree.leaves(state) if is_float(leaf)] for _ in range(steps)]
-    found = jax.jacrev(functools.partial(losses, problem, params, state, xs, ys))(zeros)
+    found = jax.jit(jax.jacrev(functools.partial(losses, problem, params, state, xs, ys)))(zeros)
     return [np.stack([found[k][i] for k in range(steps)], 1) for i in range(len(zeros[0]))]
 
 
@@ -93,7 +93,7 @@ def test_a_rate_is_one_of_lags_whatever_the_losses_weigh():
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("steps", [45, 46])
+@pytest.mark.parametrize("steps", [45, pytest.param(46, marks=pytest.mark.slow)])
 def test_the_verdict_turns_at_a_factor_of_ten(steps):
     assert 0.95**45 < 0.1 < 0.95**44
     assert scalar_flow(0.95, steps).verdict == "vanishing"
@@ -118,7 +118,7 @@ def test_an_orthogonal_linear_network_keeps_every_norm():
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("name", slow_but(("lstm", "bare"), NAMES))
+@pytest.mark.parametrize("name", slow_but(("bare",), NAMES))
 def test_equal_to_perturbing_every_state(name):
     """Per leaf, in total, and for each loss by itself; integers and keys in the state are carried along."""
     problem, args = make_problem(name)
@@ -150,7 +150,7 @@ def jacobians(problem, params, state, xs):
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("name", ["rnn", "lstm_proj", "stack"])
+@pytest.mark.parametrize("name", slow_but(("rnn", "lstm_proj"), ["rnn", "lstm_proj", "stack"]))
 def test_omega_and_the_bound(name):
     """Ω by a loop over Jacobians, as equation 9 has it."""
     problem, (params, state, xs, ys) = make_problem(name)
@@ -168,8 +168,9 @@ def test_omega_and_the_bound(name):
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("cell", [jr.rnn, jr.rnn_relu, jr.gru])
-def test_the_bound_in_words(cell):
+@pytest.mark.parametrize("name", slow_but(("rnn", "gru"), ["rnn", "rnn_relu", "gru"]))
+def test_the_bound_in_words(name):
+    cell = getattr(jr, name)
     problem = gradients.Problem(cell, lambda params, h, y: jnp.sum(h))
     params = cell.init(jax.random.key(0), 3, 8, dtype=float)
     for scale, says in ((0.01, "below 1, which suffices"), (100.0, "above 1, which is necessary")):
@@ -193,16 +194,26 @@ def test_the_bound_of_a_large_state():
     assert abs(flow.bound - exact) <= 1e-10 * exact
 
 
+FEW_DIFFER = {
+    "one": [2.0] * 40,
+    "two": [3.0] + [1.0] * 39,
+    "two small ones": [1e-9] * 20 + [1e-12] * 20,
+    "zeros": [0.0] * 40,
+}
+
+
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("values", [[2.0] * 40, [3.0] + [1.0] * 39, [1e-9] * 20 + [1e-12] * 20, [0.0] * 40])
-def test_the_bound_where_few_singular_values_differ(values):
+@pytest.mark.parametrize("name", slow_but(("two small ones",), FEW_DIFFER))
+def test_the_bound_where_few_singular_values_differ(name):
     """The directions are exhausted after as many as differ; what is left are rounding errors."""
+    values = FEW_DIFFER[name]
     left, right = np.linalg.qr(np.random.default_rng(2).normal(size=(2, 40, 40)))[0]
     problem = gradients.Problem(lambda w, h, x: w @ h, lambda w, h, y: jnp.sum(h))
     flow = gradients.flow(problem, jnp.asarray(left @ np.diag(values) @ right), jnp.ones(40), None, jnp.ones(3))
     assert abs(flow.bound - max(values)) <= 1e-12 * max(values)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_long_sequences_are_subsampled_and_say_so():
     """T = 2,503: every third time back from the end, each entry as it would be without."""
@@ -220,7 +231,7 @@ def test_long_sequences_are_subsampled_and_say_so():
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize(("name", "largest"), [("lstm", 2), ("bare", 3), ("bare", 1)])
+@pytest.mark.parametrize(("name", "largest"), few_of([("bare", 3)], ["lstm", "bare"], [1, 2, 3]))
 def test_a_subsampled_map_is_part_of_the_whole(monkeypatch, name, largest):
     problem, args = make_problem(name)
     whole = gradients.flow(problem, *args).map

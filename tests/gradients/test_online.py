@@ -28,13 +28,15 @@ LEARNERS = {
 }
 STOCHASTIC = ("uoro", "kf_rtrl", "ok")
 NEED_PARTS = ("kf_rtrl", "ok", "rflo", "eprop")
+QUICK_ON_BARE = ("rtrl", "uoro", "dni")
 
 
-def cases(quick, names):
-    """Each learner on each kind of step that it takes."""
+def cases(affine, names):
+    """Each learner on each kind of step that it takes; slow, but for one: a bare function, or this cell."""
     return [
-        pytest.param(name, problem, marks=() if problem in quick else pytest.mark.slow)
+        pytest.param(name, problem, marks=() if problem == quick else pytest.mark.slow)
         for name in LEARNERS
+        for quick in ["bare" if name in QUICK_ON_BARE else affine]
         for problem in names
         if problem in AFFINE or name not in NEED_PARTS
     ]
@@ -44,7 +46,7 @@ def at(tree, t):
     return jax.tree.map(lambda a: a[t], tree)
 
 
-@pytest.mark.parametrize(("name", "problem_name"), cases(("lstm_proj", "bare"), NAMES))
+@pytest.mark.parametrize(("name", "problem_name"), cases("lstm_proj", NAMES))
 def test_the_sum_over_a_sequence_is_the_whole_sequences(name, problem_name):
     problem, (params, state, xs, ys) = make_problem(problem_name)
     make, options = LEARNERS[name]
@@ -139,10 +141,10 @@ def streams(problem_name):
 
 
 def sum_of(trees):
-    return jax.tree.map(lambda *leaves: sum(leaves), *trees)
+    return jax.tree.map(lambda *leaves: sum(map(np.asarray, leaves)), *trees)
 
 
-@pytest.mark.parametrize(("name", "problem_name"), cases(("lstm", "bare"), ["lstm", "lstm_proj", "gru", "bare"]))
+@pytest.mark.parametrize(("name", "problem_name"), cases("lstm", ["lstm", "lstm_proj", "gru", "bare"]))
 def test_a_batch_of_streams_is_a_loop_over_them(name, problem_name):
     problem, params, states, xs, ys = streams(problem_name)
     make, options = LEARNERS[name]

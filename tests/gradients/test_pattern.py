@@ -16,6 +16,7 @@ from jaxrnn import gradients
 from jaxrnn.gradients._algorithms.influence.influence import Kept, layout_of
 
 from ..cell_table import random_like
+from ..marks import slow_but
 from ..test_retrace import tracing
 from .problems import NAMES, assert_close, make_problem
 
@@ -104,7 +105,7 @@ def test_the_pattern_of_a_sparse_step_is_its_jacobians(name):
     assert pattern.params.nnz < 0.6 * of_params.size
 
 
-@pytest.mark.parametrize("name", STEPS)
+@pytest.mark.parametrize("name", slow_but(("indexed_gru", "looping"), STEPS))
 def test_snap_of_full_reach_is_exact(name):
     problem, (params, state) = problem_of(name)
     xs, ys = random_like([jnp.zeros((9, INPUTS)), jnp.zeros((9, UNITS))])
@@ -122,7 +123,7 @@ def test_leaves_are_named():
     assert pattern.params[pattern.state_leaves["deep.0"], pattern.params_leaves["decay"]].toarray().all()
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", slow_but(("gru", "bare"), NAMES))
 def test_the_pattern_that_is_found_can_be_given(name):
     problem, (params, state, xs, ys) = make_problem(name)
     pattern = gradients.sparsity_pattern(problem, params, state, xs[0])

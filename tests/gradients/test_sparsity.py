@@ -215,7 +215,7 @@ PIECES = [
 ]  # fmt: skip
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(st.lists(st.sampled_from(PIECES), min_size=2, max_size=5), st.integers(0, 1000))
 def test_no_entry_is_missed_in_compositions(pieces, seed):
     def function(a, x):

@@ -11,6 +11,7 @@ from jaxrnn import gradients
 from jaxrnn.gradients._algorithms.influence.transition import affine_by_unit, affine_transition
 
 from ..cell_table import make, random_like
+from ..marks import slow_but
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -19,7 +20,10 @@ def loss(params, state, y):
     return sum(jnp.sum(leaf) for leaf in jax.tree.leaves(state))
 
 
-@pytest.mark.parametrize("name", ["rnn", "rnn_relu", "gru", "lstm", "no_bias", "minimal"])
+FORMS = ["rnn", "rnn_relu", "gru", "lstm", "no_bias", "minimal"]
+
+
+@pytest.mark.parametrize("name", slow_but(("gru", "lstm", "no_bias"), FORMS))
 def test_it_is_the_jacobian_of_the_step(name):
     cell, params = make(name, jnp.float64)
     state, x = random_like(cell.initial_state(params)), random_like(jnp.zeros(3, jnp.float64), seed=1)

@@ -11,7 +11,7 @@ from jax.flatten_util import ravel_pytree
 from jaxrnn import gradients
 from jaxrnn.gradients._algorithms import outer, uoro
 
-from ..marks import slow_but
+from ..marks import few_of, slow_but
 from .problems import assert_close, make_problem
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -75,15 +75,17 @@ def _one_dropped(grads):
     return grads | {"cell": grads["cell"]._replace(bias_ih=jnp.zeros_like(grads["cell"].bias_ih))}
 
 
-@pytest.mark.parametrize("name", ESTIMATORS)
-@pytest.mark.parametrize("spoil", [_zero, _scaled, _one_dropped])
-def test_wrong_estimators_are_found_out(name, spoil):
+SPOILT = {"zero": _zero, "scaled": _scaled, "one dropped": _one_dropped}
+
+
+@pytest.mark.parametrize(("name", "spoilt"), few_of([("artbp", "scaled"), ("uoro", "one dropped")], ESTIMATORS, SPOILT))
+def test_wrong_estimators_are_found_out(name, spoilt):
     problem, args = small_problem()
     algorithm, draws = ESTIMATORS[name]
     exact = gradients.bptt(problem, *args)[1]
 
     def estimate(key):  # a zero without any scatter would divide by 0
-        grads = spoil(algorithm(problem, *args, key=key)[1])
+        grads = SPOILT[spoilt](algorithm(problem, *args, key=key)[1])
         return jax.tree.map(lambda a: a + 1e-9 * jax.random.normal(key, a.shape, a.dtype), grads)
 
     scores, _ = z_scores(estimate, exact, draws)
@@ -102,6 +104,7 @@ def test_a_uoro_without_its_last_signs_is_found_out(monkeypatch):
     assert scores.max() > 4
 
 
+@pytest.mark.slow
 def test_more_samples_are_the_mean_of_as_many():
     """uoro(samples=S) has 1/S of the variance."""
     problem, args = small_problem()
@@ -115,7 +118,7 @@ def test_more_samples_are_the_mean_of_as_many():
     assert 0.7 <= 8 * variance(8, 2_000) / variance(1, 16_000) <= 1.4
 
 
-@pytest.mark.parametrize("name", slow_but(("gru", "bare"), ["rnn", "gru", "lstm", "stack", "nested", "bare"]))
+@pytest.mark.parametrize("name", slow_but(("nested",), ["rnn", "gru", "lstm", "stack", "nested", "bare"]))
 def test_every_step_gives_an_unbiased_estimate(name):
     """Within 4 standard errors on every kind of state, with fewer draws."""
     problem, args = make_problem(name)

@@ -177,6 +177,7 @@ def test_overwrite(capsys):
     assert torch.load("rnn.pt")["weight_ih_l0"].shape == (12, 3)
 
 
+@pytest.mark.slow
 def test_as_a_process():
     command = [sys.executable, "-m", "jaxrnn", "inspect", "gru.pt", "--time-first"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100, env=os.environ | {"PYTHONPATH": root()})

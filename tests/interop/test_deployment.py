@@ -46,16 +46,18 @@ def _assert_close(found, expected, tolerance=1e-6):
         np.testing.assert_allclose(np.asarray(a, float), np.asarray(b, float), atol=tolerance, rtol=tolerance)
 
 
-@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("name", slow_but(["rnn"], NETS))
 def test_a_network_runs_any_batch_of_any_length(name):
     net, params = _net(name)
     call = _again(interop.export_apply(net, params, platforms=HERE))
     for steps, batch in ((1, 1), (7, 2), (130, 3)):
         x, h_0 = _arguments(net, steps=steps, batch=batch)
-        _assert_close(call(params, x, h_0), net.apply(params, x, h_0))
+        with jr.native.disabled():  # which an export does not have
+            expected = net.apply(params, x, h_0)
+        _assert_close(call(params, x, h_0), expected)
 
 
-@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+@pytest.mark.parametrize("dtype", slow_but(["bfloat16"], ["bfloat16", "float16"]))
 def test_few_bits_stay_few(dtype):
     net, params = _net("lstm", dtype)
     x, h_0 = _arguments(net, dtype)

@@ -300,6 +300,7 @@ def test_several_nodes_by_name(tmp_path):
         interop.from_onnx(tmp_path / "model.onnx", "gru")
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # torch speaks of its other exporter, and of the batch that it fixes
 def test_what_torch_exports(tmp_path):
     torch = pytest.importorskip("torch")

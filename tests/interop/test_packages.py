@@ -1,6 +1,7 @@
 """Flax, Haiku, Equinox and Keras, live: the same outputs from the same weights, both ways, and what is refused."""
 
 import functools
+import itertools
 import os
 import pathlib
 import subprocess
@@ -17,9 +18,11 @@ from jaxrnn.interop._comparison import difference
 from jaxrnn.interop._inspection import inspected
 
 from ..cell_table import random_like
+from ..marks import few_of, slow_but
 from .packages import BATCH, CASES, FEATURES, HIDDEN, STEPS
 
-every_case = pytest.mark.parametrize("name", CASES)
+ALIKE = {*(name for name in CASES if name.endswith("relu")), "linen OptimizedLSTMCell", "nnx LSTMCell", "keras LSTM"}
+BIAS, DTYPES = [True, False], ["float16", "bfloat16"]
 
 
 def draw(*shape, seed):
@@ -53,7 +56,7 @@ def assert_bits(a, b):
         assert (x.dtype, x.shape, np.asarray(x).tobytes()) == (y.dtype, y.shape, np.asarray(y).tobytes())
 
 
-@every_case
+@pytest.mark.parametrize("name", slow_but(CASES.keys() - ALIKE, CASES))
 def test_from_the_package(name):
     make, cell = CASES[name]
     package = make()
@@ -65,8 +68,7 @@ def test_from_the_package(name):
     assert_bits(package.write(found, params), tree)
 
 
-@every_case
-@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(("name", "bias"), few_of(zip(CASES, itertools.cycle(BIAS)), CASES, BIAS))
 def test_to_the_package(name, bias):
     make, cell = CASES[name]
     package, params = make(), init(cell, bias=bias)
@@ -78,8 +80,7 @@ def test_to_the_package(name, bias):
     assert_close(ours(found, again), ours(cell, params))
 
 
-@every_case
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize(("name", "dtype"), few_of(zip(CASES, itertools.cycle(DTYPES)), CASES, DTYPES))
 def test_every_bit_of_low_precision_comes_and_goes(name, dtype):
     make, cell = CASES[name]
     package = make()
@@ -162,8 +163,10 @@ def test_linen_models():
     assert_bits(interop.from_linen(variables["params"])[1], params)
 
 
-@pytest.mark.parametrize("kernel_size", [(3,), (3, 2), (1, 2, 3)])
-@pytest.mark.parametrize("use_bias", [True, False])
+SIZES = [(3,), (3, 2), (1, 2, 3)]
+
+
+@pytest.mark.parametrize(("kernel_size", "use_bias"), few_of([((3,), False), ((1, 2, 3), True)], SIZES, BIAS))
 def test_convolutions_of_linen(kernel_size, use_bias):
     linen = pytest.importorskip("flax.linen")
     places = (4, 3, 5)[: len(kernel_size)]
@@ -246,6 +249,7 @@ def test_equinox_models():
     assert_bits(again["out.layers.0"], module["out"].layers[0])
 
 
+@pytest.mark.slow
 def test_keras_models():
     os.environ.setdefault("KERAS_BACKEND", "jax")
     keras = pytest.importorskip("keras")

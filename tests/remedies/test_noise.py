@@ -168,6 +168,7 @@ def test_parts_of_a_state_have_rates_of_their_own():
         assert state.state.h.all()
 
 
+@pytest.mark.slow
 def test_in_a_stack_and_of_one_another():
     cell = jr.stack(remedies.zoneout(jr.lstm, 0.3), remedies.variational_dropout(jr.gru, 0.3))
     params = cell.init(jax.random.key(0), FEATURES, (4, 3))

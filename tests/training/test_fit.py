@@ -27,7 +27,7 @@ def assert_close_trees(a, b, atol):
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=0, atol=atol), a, b)
 
 
-@pytest.mark.parametrize("chunk", [1, 7, 40])
+@pytest.mark.parametrize("chunk", [7, *(pytest.param(chunk, marks=pytest.mark.slow) for chunk in (1, 40))])
 def test_fit_is_a_plain_loop(chunk):
     params, carry, losses = plain_loop(40)
     result = fit(chunk=chunk)
@@ -49,7 +49,7 @@ def test_the_caller_s_arrays_live_on():
     assert_equal_trees(params, make())
 
 
-@pytest.mark.parametrize("parts", [2, 8])
+@pytest.mark.parametrize("parts", [pytest.param(2, marks=pytest.mark.slow), 8])
 def test_accumulation_is_the_whole_batch(parts):
     whole, split = fit(), fit(accumulate=parts)
     assert_close_trees(whole.state.params, split.state.params, 1e-5)

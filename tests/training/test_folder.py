@@ -46,7 +46,8 @@ def race(path):
     return found
 
 
-@pytest.mark.parametrize("turn", [0, *(pytest.param(turn, marks=pytest.mark.slow) for turn in range(1, 9))])
+@pytest.mark.slow
+@pytest.mark.parametrize("turn", range(9))
 def test_of_two_processes_one_runs_and_one_is_told(turn, tmp_path):
     finished_, told = sorted(race(tmp_path / "run"), key=lambda text: text != "finished")
     assert finished_ == "finished"
@@ -291,6 +292,7 @@ fit(on_chunk=on_chunk)
 """
 
 
+@pytest.mark.slow
 def test_a_second_sigterm_ends_at_once(start):
     process = start("-c", TERMINATED_TWICE, stdout=subprocess.PIPE)
     assert process.communicate(timeout=60)[0] == "one\n"

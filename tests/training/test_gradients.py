@@ -14,7 +14,7 @@ import pytest
 import jaxrnn as jr
 from jaxrnn import gradients, training
 
-from ..marks import slow_but
+from ..marks import few_of, slow_but
 from .task import BATCH, FEATURES, HIDDEN, LENGTH, OPTIMIZER, PROBLEM, fit, make, pairs
 
 STATES, INPUTS = jnp.zeros((BATCH, HIDDEN)), jnp.zeros((BATCH, FEATURES))
@@ -45,8 +45,7 @@ def descend(params, opt_state, grads):
     return optax.apply_updates(params, updates), opt_state
 
 
-@pytest.mark.parametrize("carried", [True, False])
-@pytest.mark.parametrize("name", slow_but(("bptt", "snap", "uoro"), ALGORITHMS))
+@pytest.mark.parametrize(("name", "carried"), few_of([("bptt", True), ("uoro", False)], ALGORITHMS, [True, False]))
 def test_over_sequences_is_a_loop_over_them(name, carried):
     """Step by step and sequence by sequence, with keys split as documented."""
     algorithm, params, states = ALGORITHMS[name], make(), STATES
@@ -76,7 +75,7 @@ def test_over_sequences_is_a_loop_over_them(name, carried):
         assert result.state.carry is None
 
 
-@pytest.mark.parametrize("name", LEARNERS)
+@pytest.mark.parametrize("name", slow_but(("uoro",), LEARNERS))
 def test_over_streams_is_a_loop_over_their_steps(name):
     learner, params = LEARNERS[name], make()
     gradient = training.over_streams(learner)
@@ -107,7 +106,7 @@ def test_windows_of_truncated_bptt_are_the_loss_s_own():
     assert_close(ours.state.params, theirs.state.params)
 
 
-@pytest.mark.parametrize("name", LEARNERS)
+@pytest.mark.parametrize("name", slow_but(("uoro",), LEARNERS))
 def test_streams_in_parts_are_the_whole_batch(name):
     gradient = training.over_streams(LEARNERS[name])
     start = gradient.init(make(), STATES, INPUTS, KEY)
