@@ -21,7 +21,7 @@ from .flip_flop import Batches, Gradient, Network
 
 PICTURE = "training.png"
 RESULTS = "training.json"
-FILES = (PICTURE, RESULTS)
+FILES = (PICTURE, RESULTS, "metrics.jsonl", "checkpoints")
 
 GAINS = (0.5, 1.0, 1.5, 2.5)  # of the recurrent weights at the start
 BITS, BATCH, LENGTH = 3, 32, 60
@@ -47,6 +47,8 @@ EPILOG = f"""\
 files in DIR:
   {PICTURE}   for each g: exponents, norm of the gradient, loss
   {RESULTS}  arguments, what was measured, and where each training broke
+  metrics.jsonl  a line a step: losses and norms of the gradients
+  checkpoints/   the networks at the end; python -m experiments.report DIR reports on them
 
 Ctrl-C ends early; both files are written with what is there.
 """
@@ -84,17 +86,17 @@ def check(arguments: argparse.Namespace) -> None:
         raise _run.UserError(f"--every must divide --steps ({arguments.steps}), got {arguments.every}")
     network = _network(arguments)
 
-    def initial() -> Any:
-        return _initial(network, _keys(arguments)), None, _for_all(Batches(0, LENGTH, BATCH, BITS)(0, 1), first=True)
+    def begin() -> Any:
+        return initial(network, _keys(arguments)), None, _for_all(Batches(0, LENGTH, BATCH, BITS)(0, 1), first=True)
 
-    _memory.check_training("--hidden", _gradient(network), _optimizer(arguments.lr), initial)
+    _memory.check_training("--hidden", _gradient(network), optimizer(arguments.lr), begin)
 
 
 def run(arguments: argparse.Namespace, folder: pathlib.Path) -> int:
     """Train, measure, draw; the exit status."""
     start = time.perf_counter()
     network, course = _network(arguments), Course([], [], [], [])
-    params = _initial(network, _keys(arguments))
+    params = initial(network, _keys(arguments))
     inputs = jnp.asarray(
         flip_flop.draw(np.random.default_rng((arguments.seed, 2**32)), WARMUP + MEASURED, INPUTS, BITS).xs
     )
@@ -109,11 +111,14 @@ def run(arguments: argparse.Namespace, folder: pathlib.Path) -> int:
     result = training.fit(
         _gradient(network),
         params,
-        _optimizer(arguments.lr),
+        optimizer(arguments.lr),
         lambda start, stop: _for_all(batches(start, stop)),
         arguments.steps,
         chunk=arguments.every,
         on_chunk=measure,
+        folder=training.RunFolder(
+            folder, {"experiment": "dynamics training", "hidden": arguments.hidden, "lr": arguments.lr}
+        ),
     )
     at_start = np.asarray(_exponents(network, params, inputs))
     findings = [_finding(course, at_start, index) for index in range(len(GAINS))]
@@ -127,7 +132,12 @@ def run(arguments: argparse.Namespace, folder: pathlib.Path) -> int:
 
 
 def _network(arguments: argparse.Namespace) -> Network:
-    return Network("rnn", arguments.hidden, BITS)
+    return network_of(arguments.hidden)
+
+
+def network_of(hidden: int) -> Network:
+    """What is trained."""
+    return Network("rnn", hidden, BITS)
 
 
 def _keys(arguments: argparse.Namespace) -> Array:
@@ -136,8 +146,8 @@ def _keys(arguments: argparse.Namespace) -> Array:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _initial(network: Network, key: Array) -> Any:
-    """Parameters of all networks."""
+def initial(network: Network, key: Array) -> Any:
+    """Parameters of all networks, (networks, ...) per leaf."""
     key_params, key_weights = jax.random.split(key)
     params = network.init(key_params)
     normal = jax.random.normal(key_weights, params["cell"].weight_hh.shape) / network.hidden**0.5
@@ -154,7 +164,8 @@ def _gradient(network: Network) -> training.StepGradient:
 
 
 @functools.cache
-def _optimizer(rate: float) -> optax.GradientTransformation:
+def optimizer(rate: float) -> optax.GradientTransformation:
+    """Adam for each network."""
     return _ensemble.optimizer(optax.adam(rate))
 
 

@@ -17,8 +17,8 @@ A page on a trained network: what its dynamics do to gradients, a verdict in wor
   python -m experiments.report runs/digits
   python -m experiments.report mine.py
 
-Of a RUN FOLDER of sine, hello, digits, charlm train or dynamics fixedpoints all networks are looked at, on sequences of
-their own task. A Python FILE gives a network of your own; it is run, and of its names these are read:
+Of a RUN FOLDER of sine, hello, digits, charlm train, dynamics fixedpoints or dynamics training all networks are looked
+at, on sequences of their own task. A Python FILE gives a network of your own; it is run, and of its names these are read:
 
   step      a jr.Cell, or a function (params, state, x) -> state
   params    its parameters, any pytree

@@ -63,7 +63,7 @@ def _run_file(path: pathlib.Path) -> dict[str, Any]:
     sys.path.insert(0, str(path.parent))
     try:
         return runpy.run_path(str(path))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         where = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
         line = where[-1] if where else getattr(error, "lineno", None)
         at = f", line {line}" if line else ""
@@ -72,7 +72,7 @@ def _run_file(path: pathlib.Path) -> dict[str, Any]:
         sys.path.remove(str(path.parent))
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     return next(iter(str(error).splitlines()), "no message")
 
 

@@ -135,11 +135,15 @@ class Measured(NamedTuple):
 def check_memory(subject: Subject) -> None:
     """An error if the gradients or the Jacobians would not fit."""
     size, steps, of = subject.size, subject.steps, effort(subject.size)
+    states = 4 * 4 * subject.sequences * steps * size
+    frames = 4 * 6 * subject.sequences * min(size, EXPONENTS) * size
     maps = min(steps, 1000)
     flow = 4 * size * (2 * steps + 4 * maps) + 16 * maps**2
     products = 4 * 4 * of.windows * of.longest * size**2
     points = 4 * size * (25 * of.candidates + 4 * 64 * size)
-    _memory.check_bytes("the number of steps in xs, or take a smaller network", max(flow, products, points))
+    _memory.check_bytes(
+        "the number of steps in xs, or take a smaller network", states + max(flow, frames, products, points)
+    )
 
 
 def measure(subject: Subject, seed: int, told: Callable[[str], None]) -> Measured:

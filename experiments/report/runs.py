@@ -1,5 +1,7 @@
 """The networks of a run that an experiment left, each with sequences of its own task."""
 
+import functools
+import itertools
 import json
 import operator
 import pathlib
@@ -23,6 +25,7 @@ from ..digits import model as digits_model
 from ..digits.train import BATCH as DIGITS_BATCH
 from ..digits.train import optimizer as digits_optimizer
 from ..dynamics import fixedpoints, flip_flop
+from ..dynamics import training as over_training
 from ..hello.model import FORMS, LAYERS, EmbeddedNetwork, Model, OneHotCell
 from ..hello.words import Words
 from ..sine import data as sine_data
@@ -245,27 +248,45 @@ def _charlm(run: training.RunFolder, saved: dict[str, Any]) -> list[Subject]:
 def _flip_flop(run: training.RunFolder, config: dict[str, Any]) -> list[Subject]:
     network = flip_flop.Network(config["kind"], config["hidden"], config["bits"])
     params = _load(run, lambda: network.init(jax.random.key(0)), fixedpoints.optimizer())
-    drawn = flip_flop.draw(np.random.default_rng(2**33), fixedpoints.LENGTH, SEQUENCES, network.bits)
+    return [_of_flip_flop("flip-flop", network, params, fixedpoints.LENGTH, _history(run))]
+
+
+def _over_training(run: training.RunFolder, config: dict[str, Any]) -> list[Subject]:
+    network = over_training.network_of(config["hidden"])
+    init = functools.partial(over_training.initial, network, jax.random.key(0))
+    params = _load(run, init, over_training.optimizer(config["lr"]))
+    rows = _history(run)
+
+    def subject(index: int, gain: float) -> Subject:
+        own = [{"step": row["step"], "loss": row["losses"][index], "grad_norm": row["norm"][index]} for row in rows]
+        of_one = jax.tree.map(lambda a: a[index], params)
+        return _of_flip_flop(f"g = {gain}", network, of_one, over_training.LENGTH, tuple(own))
+
+    return list(itertools.starmap(subject, enumerate(over_training.GAINS)))
+
+
+def _of_flip_flop(
+    name: str, network: flip_flop.Network, params: Any, length: int, history: tuple[dict[str, Any], ...]
+) -> Subject:
+    drawn = flip_flop.draw(np.random.default_rng(2**33), length, SEQUENCES, network.bits)
 
     def loss(params: Any, state: Any, y: Any) -> Any:
-        return jnp.mean((network.read(params, state) - y) ** 2) / fixedpoints.LENGTH
+        return jnp.mean((network.read(params, state) - y) ** 2) / length
 
-    return [
-        Subject(
-            "flip-flop",
-            f"holds {network.bits} bits: {_layers(network.kind, network.hidden, 1)}",
-            network.cell,
-            params,
-            operator.itemgetter("cell"),
-            network.cell.initial_state(params["cell"]),
-            f"{SEQUENCES} fresh sequences of {fixedpoints.LENGTH} steps",
-            jnp.moveaxis(jnp.asarray(drawn.xs), 1, 0),
-            jnp.moveaxis(jnp.asarray(drawn.ys), 1, 0),
-            loss,
-            x=(jnp.zeros(network.bits), "no pulse"),
-            history=_history(run),
-        )
-    ]
+    return Subject(
+        name,
+        f"to hold {network.bits} bits: {_layers(network.kind, network.hidden, 1)}",
+        network.cell,
+        params,
+        operator.itemgetter("cell"),
+        network.cell.initial_state(params["cell"]),
+        f"{SEQUENCES} fresh sequences of {length} steps",
+        jnp.moveaxis(jnp.asarray(drawn.xs), 1, 0),
+        jnp.moveaxis(jnp.asarray(drawn.ys), 1, 0),
+        loss,
+        x=(jnp.zeros(network.bits), "no pulse"),
+        history=history,
+    )
 
 
 READERS: dict[str, Callable[[training.RunFolder, dict[str, Any]], list[Subject]]] = {
@@ -274,4 +295,5 @@ READERS: dict[str, Callable[[training.RunFolder, dict[str, Any]], list[Subject]]
     "digits": _digits,
     "charlm": _charlm,
     "dynamics fixedpoints": _flip_flop,
+    "dynamics training": _over_training,
 }

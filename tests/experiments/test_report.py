@@ -163,6 +163,7 @@ def test_what_rests_in_two_places_can_remember():
 
 BAD_FILES = {
     "no xs": ("step = len\nparams = 1.0", "defines no xs: expected step, params, xs"),
+    "an exit": ("import sys\nsys.exit(3)", "line 3: SystemExit: 3"),
     "an error": ("import jaxrnn\n\n1 / 0", "line 4: ZeroDivisionError: division by zero"),
     "a syntax error": ("step = (", "SyntaxError"),
     "step is a number": ("step = 1\nparams = 1.0\nxs = [[1.0]]", "step must be a function, got int"),
@@ -267,9 +268,9 @@ def logits_of(model, subject):
     return model.logits(subject.params, ys)
 
 
-def of_flip_flop(subject):
+def of_flip_flop(subject, kind="gru", bits=1):
     batch = flip_flop.Batch(subject.xs[0][:, None], subject.ys[0][:, None])
-    return flip_flop.Network("gru", 4, 1).error(subject.params, batch)
+    return flip_flop.Network(kind, 4, bits).error(subject.params, batch)
 
 
 RUNS = {  # the command, how many networks it leaves, and the loss on the first sequence by the experiment's own model
@@ -282,6 +283,11 @@ RUNS = {  # the command, how many networks it leaves, and the loss on the first 
         "charlm train --text LICENSE --cell rnn --hidden 8 --layers 2 --embedding 4 --steps 10 --evaluate-every 10",
         1,
         of_charlm,
+    ),
+    "training": (
+        "dynamics training --hidden 4 --steps 20 --every 10",
+        4,
+        lambda subject: of_flip_flop(subject, "rnn", 3),
     ),
     "fixedpoints": ("dynamics fixedpoints --cell gru --hidden 4 --bits 1 --steps 10 --candidates 4", 1, of_flip_flop),
 }
