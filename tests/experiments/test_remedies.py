@@ -111,7 +111,18 @@ def test_remedies_leaves_its_files(tmp_path, capsys):
     assert "0/2" in capsys.readouterr().out
 
 
+@pytest.fixture
+def optimised():
+    """What runs for long is compiled as a user's programs are."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
 @pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.usefixtures("optimised")
 def test_flossing_learns_what_a_plain_network_does_not():
     """Delayed XOR over 20 steps, 32 units, ten seeds: Engelken 2023."""
     keys = jax.random.split(jax.random.key(0), 10)
