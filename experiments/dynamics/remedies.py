@@ -54,7 +54,7 @@ tasks:
 
 One layer of cells and a linear read-out. Parameters begin as torch's, but inputs weigh N(0, 1), and recurrent weights of
 rnn are N(0, 1/H), as in Engelken's networks; then the remedy changes them. Adam (β₂ = {DECAY}, {LEARNING_RATES["rnn"]:g}; of gru and lstm and their
-kin {LEARNING_RATES["lstm"]:g}) on fresh batches. Every {CHECK_EVERY} steps each seed meets {HELD_OUT} fresh sequences: a task is solved where at most {SOLVED:.0%} of the
+kin {LEARNING_RATES["lstm"]:g}) on fresh batches. Every {CHECK_EVERY} steps each seed meets {HELD_OUT} fresh sequences: a task is solved where fewer than {SOLVED:.0%} of the
 answers are wrong (of copy, of the ten symbols); a run ends once all seeds have solved it. A seed whose loss or gradient is
 no longer finite has diverged, stays as it is and is told as such.
 
