@@ -4,9 +4,14 @@ import sys
 from collections.abc import Sequence
 
 from .. import _command
-from . import fixedpoints, spectrum, training
+from . import fixedpoints, remedies, spectrum, training
 
-COMMANDS: dict[str, _command.Command] = {"spectrum": spectrum, "training": training, "fixedpoints": fixedpoints}
+COMMANDS: dict[str, _command.Command] = {
+    "spectrum": spectrum,
+    "training": training,
+    "fixedpoints": fixedpoints,
+    "remedies": remedies,
+}
 
 DESCRIPTION = """\
 What becomes of small changes in recurrent networks.

@@ -137,6 +137,11 @@ FLAGS = {
         **{"--candidates": "positive", "--seed": "seed", **OUTPUT},
     },
     "report": {"--seed": "seed", **OUTPUT},
+    "dynamics remedies": {
+        **{"--tasks": "a choice", "--remedies": "a choice", "--cells": "a choice", "--delay": "two or more"},
+        **{"--length": "positive", "--hidden": "positive", "--batch": "positive", "--steps": "positive"},
+        **{"--lr": "above 0", "--clip": "above 0", "--seeds": "positive", "--seed": "seed", **OUTPUT},
+    },
     "speed": {
         **{"--sections": "a choice", "--cells": "a choice", "--peers": "a choice", "--device": "a choice"},
         **{

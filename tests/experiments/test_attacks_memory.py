@@ -45,6 +45,7 @@ TOO_LARGE = {
     "dynamics spectrum": [("--sizes", "100", "100000"), ("--sizes", "100", LARGEST), ("--networks", LARGEST)],
     "dynamics training": [("--hidden", "100000"), ("--hidden", LARGEST)],
     "dynamics fixedpoints": [("--hidden", "100000"), ("--hidden", LARGEST), ("--candidates", LARGEST)],
+    "dynamics remedies": [("--hidden", "100000"), ("--batch", LARGEST), ("--tasks", "copy", "--length", LARGEST)],
     "gradients longterm": [("--hidden", "1000000"), ("--lengths", LARGEST), ("--seeds", LARGEST)],
 }
 CASES = {
