@@ -309,11 +309,11 @@ def output_folder(
     is_new = not os.path.exists(folder)  # pathlib's raises for names that are too long
     try:
         with RunFolder(folder).locked():
-            present = [] if resume else [folder / name for name in names if (folder / name).exists()]
+            present = [] if resume else [name for name in names if (folder / name).exists()]
             check_absent(folder, present, overwrite, "" if resume is None else "go on with --resume, ")
             multihost_utils.sync_global_devices("all processes have looked at the output folder")
             if jax.process_index() == 0:
-                _remove(present)
+                _remove([folder / name for name in present])
             multihost_utils.sync_global_devices("the output folder is ready")
             yield folder
     finally:
@@ -322,13 +322,13 @@ def output_folder(
                 folder.rmdir()
 
 
-def check_absent(folder: pathlib.Path, paths: Iterable[pathlib.Path | str], overwrite: bool, ways: str = "") -> None:
-    """None of the paths in the folder is there, or they may be replaced; `ways` is what else a person can do."""
-    present = [path for path in paths if (folder / path).exists()]
+def check_absent(folder: pathlib.Path, names: Iterable[str], overwrite: bool, ways: str = "") -> None:
+    """None of the names is there in the folder, or they may be replaced; `ways` is what else a person can do."""
+    present = [name for name in names if (folder / name).exists()]
     if present and not overwrite:
-        names = ", ".join(pathlib.Path(path).name for path in present)
+        shown = ", ".join(pathlib.Path(name).name for name in present)
         raise UserError(
-            f"{folder} already holds a run ({names}): {ways}replace it with --overwrite, or name another folder "
+            f"{folder} already holds a run ({shown}): {ways}replace it with --overwrite, or name another folder "
             "with --out"
         )
 

@@ -39,7 +39,7 @@ def subject(path: pathlib.Path) -> Subject:
     ys = None if loss is None else _sequences(path, "ys", given["ys"])
     shape = _lead(xs)
     if ys is not None and _lead(ys) != shape:
-        raise _run.UserError(f"{path}: ys has {_said(_lead(ys))}, xs {_said(shape)}")
+        raise _run.UserError(f"{path}: ys has {_said(_lead(ys))}, xs {_said(shape)} (several sequences are a list)")
     found = Subject(
         str(given.get("name", path.stem)),
         _about(step),
@@ -90,7 +90,11 @@ def _about(step: Any) -> str:
 def _zero_state(path: pathlib.Path, step: Any, params: Any) -> Any:
     if not isinstance(step, jr.Cell):
         raise _run.UserError(f"{path} defines no state, which only a jr.Cell as step can do without")
-    return step.initial_state(params)
+    try:
+        return step.initial_state(params)
+    except (AttributeError, TypeError, ValueError) as error:
+        hint = "select says which of params the step reads"
+        raise _run.UserError(f"{path}: step cannot use params ({hint}): {_first_line(error)}") from error
 
 
 def _sequences(path: pathlib.Path, name: str, value: Any) -> Any:
@@ -116,13 +120,32 @@ def _lead(tree: Any) -> tuple[int, int]:
 
 
 def _said(shape: tuple[int, int]) -> str:
-    return f"{shape[0]:,} sequence{'s' * (shape[0] > 1)} of {shape[1]:,} steps"
+    return f"{shape[0]:,} sequence{'s' * (shape[0] > 1)} of {shape[1]:,} step{'s' * (shape[1] > 1)}"
 
 
 def _check(path: pathlib.Path, found: Subject) -> None:
     """What is there must be arrays of finite numbers, and a step must run and give a state like the one before it."""
     try:
         check_finite(found)
-        dynamics.linearise(found.step, found.selected, found.state, jax.tree.map(lambda a: a[0, 0], found.xs))
     except (TypeError, ValueError) as error:
         raise _run.UserError(f"{path}: {_first_line(error)}") from error
+    try:
+        x, y = jax.tree.map(lambda a: a[0, 0], (found.xs, found.ys))
+        after = dynamics.linearise(found.step, found.selected, found.state, x).state
+    except (TypeError, ValueError) as error:
+        hint = f"at the first step of xs, {_said(_lead(found.xs))}; several sequences are a list"
+        raise _run.UserError(f"{path}: {_first_line(error)} ({hint})") from error
+    if found.loss is not None:
+        _check_loss(path, found.loss, found.params, after, y)
+
+
+def _check_loss(path: pathlib.Path, loss: Any, params: Any, state: Any, y: Any) -> None:
+    """It must give one number."""
+    try:
+        value = jax.eval_shape(loss, params, state, y)
+    except Exception as error:
+        raise _run.UserError(f"{path}: loss(params, state, y) fails: {_first_line(error)}") from error
+    if getattr(value, "shape", None) != ():
+        raise _run.UserError(
+            f"{path}: loss must return one number, got {getattr(value, 'shape', type(value).__name__)}"
+        )

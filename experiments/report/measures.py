@@ -20,6 +20,7 @@ EXPONENTS = 64  # at most
 NOISE = 0.1  # of candidates for fixed points, in standard deviations of the states
 ENOUGH = 4  # sequences, or blocks of one, for a standard error
 SURVIVES = 0.1  # of its length, what a direction keeps that is told to survive
+COARSEST = 1e-5  # rounding of states whose fixed points are sought
 STILL = 1e-3  # of the largest standard deviation of a number of the state, below which it does not move
 
 
@@ -159,7 +160,8 @@ def measure(subject: Subject, seed: int, told: Callable[[str], None]) -> Measure
     states = subject.states()
     flat = np.asarray(_flat(states))
     if not np.isfinite(flat).all():
-        unmeasured = Refused("the states are not finite on these sequences")
+        sequence, step = np.argwhere(~np.isfinite(flat).all(axis=-1))[0]
+        unmeasured = Refused(f"the state is not finite from step {step + 1} of sequence {sequence + 1} on")
         activity = Activity(subject.size, 0, math.inf)
         weights = attempt("weights", lambda: _weights(subject))
         return Measured(subject, unmeasured, unmeasured, unmeasured, unmeasured, weights, activity)
@@ -252,6 +254,11 @@ def _before(first: Any, states: Any) -> Any:
 
 def _points(subject: Subject, states: Any, flat: np.ndarray, seed: int) -> Points:
     """From states of the sequences, with noise."""
+    dtypes = [a.dtype for a in jax.tree.leaves(states)]
+    if not all(jnp.issubdtype(dtype, jnp.inexact) for dtype in dtypes):
+        raise ValueError("the state holds numbers that are not floating-point, which no search can move")
+    if any(jnp.finfo(dtype).eps > COARSEST for dtype in dtypes):
+        raise ValueError("the state is of low precision, in which rounding makes a point many: take float32")
     x, held = subject.x or _mean_input(subject.xs)
     rng, of = np.random.default_rng(seed), effort(subject.size)
     sequences, times = (rng.integers(stop, size=of.candidates) for stop in (subject.sequences, subject.steps))

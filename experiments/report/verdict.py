@@ -6,6 +6,8 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from jaxrnn import gradients
+
 from .measures import SURVIVES, Measured, Refused
 
 Level = Literal["good", "watch", "bad", "unknown"]
@@ -14,6 +16,8 @@ SPIKE = 10.0  # times the median norm of the gradient
 SPIKES = 0.01  # of all steps, from which on clipping is worth a try
 UNCERTAIN = 2.0  # standard errors
 NEGLIGIBLE = 0.1  # nats over a sequence
+SLOWER = 0.1  # nats a step
+FEW = 10  # states, from which nothing is told of their movement
 
 
 class Try(NamedTuple):
@@ -37,6 +41,7 @@ FLOSS = Try(
 )
 OMEGA = Try("Pascanu's regulariser as a term of the loss", "remedies.omega(problem, params, state, xs, ys)")
 CLIP = Try("clipping", "optax.chain(optax.clip_by_global_norm(1.0), optimizer)")
+CHRONO = Try("gates that begin open for as long as sequences are", "remedies.chrono(key, params, max_length={steps})")
 LONGER = {
     "plain": (
         Try("a gated cell", "jr.gru, jr.lstm"),
@@ -45,17 +50,14 @@ LONGER = {
         FLOSS,
         OMEGA,
     ),
-    "gated": (
-        Try("gates that begin open for as long as sequences are", "remedies.chrono(key, params, max_length={steps})"),
-        Try("of an LSTM, a forget gate that begins open", "remedies.forget_gate_bias(params)"),
-        FLOSS,
-        OMEGA,
-    ),
+    "lstm": (CHRONO, Try("or a forget gate that begins open", "remedies.forget_gate_bias(params)"), FLOSS, OMEGA),
+    "gated": (CHRONO, FLOSS, OMEGA),
     "other": (FLOSS, OMEGA, Try("a cell that is made to carry gradients far", "jr.orthogonal_cell, jr.cornn, jr.lstm")),
 }
 CALMER = {
     "plain": (CLIP, Try("smaller recurrent weights at the start", "remedies.scaled_spectral(params, 0.95)"), FLOSS),
-    "gated": (CLIP, Try("layer normalisation", "jr.layer_norm_gru, jr.layer_norm_lstm"), FLOSS),
+    "lstm": (CLIP, Try("layer normalisation", "jr.layer_norm_lstm"), FLOSS),
+    "gated": (CLIP, Try("layer normalisation", "jr.layer_norm_gru"), FLOSS),
     "other": (CLIP, FLOSS),
 }
 
@@ -71,17 +73,21 @@ def findings(measured: Measured) -> list[Finding]:
         _activity,
         _course,
     )
+    if not math.isfinite(measured.activity.largest):
+        says = (_not_finite, _course)
     found = [finding for say in says if (finding := say(measured)) is not None]
     return sorted(found, key=lambda finding: order[finding.level])
 
 
 def headline(found: list[Finding]) -> str:
-    """The verdict in a sentence or a few: what is amiss, or that nothing is."""
-    amiss = [finding.title for finding in found if finding.level in ("bad", "watch")]
+    """The verdict in a few sentences: what is amiss, and what is not."""
+    amiss, good = (
+        " ".join(f"{finding.title}." for finding in found if finding.level in levels)
+        for levels in (("bad", "watch"), ("good",))
+    )
     if amiss:
-        return " ".join(f"{title}." for title in amiss)
-    good = [finding.title for finding in found if finding.level == "good"]
-    return f"Nothing is amiss. {' '.join(f'{title}.' for title in good)}" if good else "Nothing could be measured."
+        return f"{amiss} On the other hand: {good}" if good else amiss
+    return f"Nothing is amiss. {good}" if good else "Nothing could be measured."
 
 
 def tries(found: list[Finding]) -> list[Try]:
@@ -93,7 +99,8 @@ def kind(measured: Measured) -> str:
     """Of the cell, as far as advice depends on it."""
     if isinstance(measured.weights, Refused):
         return "other"
-    return "gated" if any(weights.gate for weights in measured.weights) else "plain"
+    gates = 1 + max(weights.gate for weights in measured.weights)
+    return {1: "plain", 4: "lstm"}.get(gates, "gated")
 
 
 def _tries(table: dict[str, tuple[Try, ...]], measured: Measured) -> tuple[Try, ...]:
@@ -127,15 +134,28 @@ def _gradients(measured: Measured) -> Finding:
         others = len(counts) - counts.count("neither")
         mixed = f" On {others} of the sequences it does change by more than 10." * (others > 0)
         return Finding("good", "Gradients reach back through whole sequences", over + mixed)
-    reach = max(1, int(math.log(10) / abs(by)))
-    if verdict == "vanishing":
-        text = f"{over} After {_steps(reach)} a tenth is left; what lies further back is learnt slowly or not at all."
-        if not isinstance(measured.points, Refused) and measured.points.found.stable.sum() > 1:
-            text += " By its stable states it can remember all the same; that gradients vanish there is the price."
-            return Finding("watch", "Gradients vanish", text, _tries(LONGER, measured))
-        return Finding("bad", "Gradients vanish", text, _tries(LONGER, measured))
-    text = f"{over} After {_steps(reach)} it is ten times as large: single sequences can throw training off."
-    return Finding("bad", "Gradients explode", text, _tries(CALMER, measured))
+    if verdict == "exploding":
+        reach = math.ceil(math.log(10) / by)
+        text = f"{over} After {_steps(reach)} it is ten times as large: single sequences can throw training off."
+        return Finding("bad", "Gradients explode", text, _tries(CALMER, measured))
+    reach = _steps(_reaches(measured.flows))
+    text = f"{over} A tenth or more of it arrives up to {reach} back: enough for a task that asks for nothing older."
+    if not isinstance(measured.spectrum, Refused) and measured.spectrum.exponents[0] > by + SLOWER:
+        text += (
+            " The state itself forgets more slowly than that, as its exponents say, in directions that the loss does "
+        )
+        text += "not see."
+    if not isinstance(measured.points, Refused) and measured.points.found.stable.sum() > 1:
+        text += " By its stable states it can remember all the same; that gradients vanish there is the price."
+    return Finding("watch", "Gradients vanish", text, _tries(LONGER, measured))
+
+
+def _reaches(flows: list[gradients.Flow]) -> int:
+    """The most steps k at which |dL_t/ds_{t-k}|, a mean over t and sequences, is a tenth of its largest or more."""
+    maps = np.mean([np.nan_to_num(flow.map) for flow in flows], axis=0)
+    profile = np.array([np.mean(np.diagonal(maps, -back)) for back in range(len(maps))])
+    back = int(np.flatnonzero(profile >= 0.1 * profile.max())[-1])
+    return back * int(flows[0].times[1] - flows[0].times[0]) if back else 0
 
 
 def _exponents(measured: Measured) -> Finding:
@@ -185,6 +205,8 @@ def _reach(measured: Measured) -> Finding | None:
         f"Over {last.lag} steps {last.surviving:.3g} of {size} directions of the state keep {SURVIVES:.0%} of their "
         f"length or more; the strongest is multiplied by {last.largest:.3g}."
     )
+    if last.largest > 1 / SURVIVES:
+        return Finding("watch", "Some directions grow", text, _tries(CALMER, measured))
     if last.surviving < 1:
         return Finding("watch", "No direction is kept", text, _tries(LONGER, measured))
     return Finding("good", "Some directions are kept", text)
@@ -195,26 +217,29 @@ def _points(measured: Measured) -> Finding:
     if isinstance(points, Refused):
         return Finding("unknown", "Fixed points not sought", _sentence(points.why))
     found = points.found
-    stable, text = int(found.stable.sum()), f"With the input held at {points.held}: {found.sentence()}."
-    at_slow = int(found.counts[~found.is_fixed].sum())  # candidates
-    if stable > 1:
-        return Finding("good", f"The state can rest in {stable} places", f"{text} Each is something it can remember.")
-    if 2 * at_slow > found.counts.sum():
+    text = f"With the input held at {points.held}: {found.sentence()}."
+    stable, counts = int(found.stable.sum()), found.counts
+    if 2 * counts.sum() < len(found.of_candidates):
+        return Finding("unknown", "Fixed points are not settled", f"{text} Most candidates came to none.")
+    if 2 * counts[~found.is_fixed].sum() > counts.sum():
         return Finding(
             "good", "The state drifts slowly", f"{text} Along slow points a quantity can be kept for a while."
         )
+    if stable > 1:
+        return Finding("good", f"The state can rest in {stable} places", f"{text} Each is something it can remember.")
     if stable == 1:
         return Finding("watch", "There is one place to rest", f"{text} Without changing input all memory ends there.")
-    level: Level = "unknown" if len(found.speeds) == 0 else "watch"
-    return Finding(level, "There is no stable fixed point", f"{text} The state cycles, wanders, or moves on.")
+    return Finding("watch", "There is no stable fixed point", f"{text} The state cycles, wanders, or moves on.")
+
+
+def _not_finite(measured: Measured) -> Finding:
+    why = measured.spectrum.why if isinstance(measured.spectrum, Refused) else "the states are not finite"
+    return Finding("bad", "The states are not finite", _sentence(why), _tries(CALMER, measured))
 
 
 def _activity(measured: Measured) -> Finding | None:
     activity = measured.activity
-    if not math.isfinite(activity.largest):
-        text = "On these sequences the state leaves the finite numbers."
-        return Finding("bad", "The states are not finite", text, _tries(CALMER, measured))
-    if activity.still == 0:
+    if activity.still == 0 or measured.subject.sequences * measured.subject.steps < FEW:
         return None
     text = f"{activity.still} of {activity.size} numbers of the state hardly ever move on these sequences."
     level: Level = "bad" if activity.still == activity.size else "watch"

@@ -9,6 +9,7 @@ from jax import Array
 
 from .._core.cell import Params
 from .._core.checks import check_arrays
+from .._core.numerics import widened
 
 _NAME, _PROJECTION = "weight_hh", "weight_hr"
 
@@ -23,7 +24,7 @@ def spectral_radii(params: Params) -> dict[str, Array]:
         with weight_hh, (G*H, R).
 
     Returns:
-      By their paths in params, (G,): one for each gate.
+      By their paths in params, (G,): one for each gate; of low precision as float32.
 
     Raises:
       ValueError: params hold no recurrent matrix, or one that is not of whole gates.
@@ -64,7 +65,8 @@ def spectral_norms(params: Params) -> dict[str, Array]:
 
 def _of_each(params: Params, measure: Callable[[Array], Array]) -> dict[str, Array]:
     check_arrays("params", params)
-    leaves = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params)}
+    wide = widened(params)  # LAPACK has no low precision
+    leaves = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(wide)}
     found = {path: measure(_gates(path, leaves)) for path in leaves if _NAME in path.rpartition(".")[2]}
     if not found:
         raise ValueError(

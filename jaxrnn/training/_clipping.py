@@ -23,7 +23,7 @@ def log_clipping(clip: optax.GradientTransformation) -> optax.GradientTransforma
       clip: `optax.clip_by_global_norm`, `optax.clip`, `optax.adaptive_grad_clip`, or any transformation.
 
     Returns:
-      A transformation with the same updates, to be chained before the optimiser.
+      A transformation with the same updates, to rounding, to be chained before the optimiser.
 
     Raises:
       TypeError: clip is no optax.GradientTransformation.

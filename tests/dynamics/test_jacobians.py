@@ -122,6 +122,16 @@ def test_spectra_of_recurrent_weights(x64):
     np.testing.assert_allclose(dynamics.spectral_norms({"cell": params})["['cell'].weight_hh"], norms, rtol=1e-10)
 
 
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_spectra_of_low_precision_are_those_of_the_same_weights(dtype):
+    params = jr.gru.init(jax.random.key(0), 3, 8, dtype=dtype)
+    wide = np.asarray(params.weight_hh, np.float64).reshape(3, 8, 8)
+    radii, norms = dynamics.spectral_radii(params)[".weight_hh"], dynamics.spectral_norms(params)[".weight_hh"]
+    assert radii.dtype == norms.dtype == jnp.float32
+    np.testing.assert_allclose(radii, np.abs(np.linalg.eigvals(wide)).max(axis=-1), rtol=1e-5)
+    np.testing.assert_allclose(norms, np.linalg.norm(wide, 2, (-2, -1)), rtol=1e-5)
+
+
 def test_a_projection_is_part_of_the_recurrent_weights(x64):
     net = jr.LSTM(3, 4, proj_size=2, bidirectional=True)
     params = net.init(jax.random.key(0), dtype=jnp.float64)

@@ -36,6 +36,16 @@ def test_what_can_be_no_folder_is_one_line(tmp_path, monkeypatch, capsys, out, m
     assert [path.name for path in tmp_path.iterdir()] == ["file.txt"]
 
 
+@pytest.mark.parametrize("absolute", [False, True])
+def test_what_is_there_is_kept(tmp_path, monkeypatch, capsys, absolute):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "summary.json").write_text("mine")
+    assert main([*RUN, "--out", str(tmp_path / "run") if absolute else "run"]) == 2
+    assert "run already holds a run (summary.json): replace it with --overwrite" in capsys.readouterr().err
+    assert (tmp_path / "run" / "summary.json").read_text() == "mine"
+
+
 @pytest.mark.parametrize("exists", [False, True])
 def test_a_folder_that_is_read_only_is_one_line(tmp_path, monkeypatch, unprivileged, capsys, exists):
     monkeypatch.chdir(tmp_path)

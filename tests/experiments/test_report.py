@@ -124,6 +124,30 @@ def test_states_that_are_not_finite_give_no_number():
     assert {type(part) for part in (found.flows, found.spectrum, found.lags, found.points)} == {measures.Refused}
     first = verdict.findings(found)[0]
     assert (first.level, first.title) == ("bad", "The states are not finite")
+    assert first.text == "The state is not finite from step 3 of sequence 1 on."
+    assert len(verdict.findings(found)) == 1
+
+
+def test_a_tenth_arrives_as_far_back_as_it_is_measured():
+    """Of a delay of five steps: all of the gradient five steps back, none further."""
+    shift = np.eye(6, k=-1)
+    subject = linear(shift)
+    last = jnp.eye(6)[5]
+    subject = subject._replace(ys=jnp.ones((4, 40)), loss=lambda a, h, y: y * last @ h)
+    assert verdict._reaches(measures._flows(subject)) == 5
+
+
+def test_fixed_points_that_cannot_be_told_are_not_sought():
+    whole = linear(np.eye(2))
+    low = whole._replace(state=jnp.zeros(2, jnp.bfloat16), params=jnp.eye(2, dtype=jnp.bfloat16))
+    clock = whole._replace(step=lambda a, s, x: {"h": a @ s["h"] + x, "t": s["t"] + 1})
+    clock = clock._replace(state={"h": jnp.zeros(2), "t": jnp.zeros((), jnp.int32)})
+    for subject, why in (
+        (low._replace(xs=low.xs.astype(jnp.bfloat16)), "low precision"),
+        (clock, "not floating-point"),
+    ):
+        with pytest.raises(ValueError, match=why):
+            measures._points(subject, subject.states(), np.zeros((4, 40, 2)), 0)
 
 
 def test_a_silent_unit_is_told():
@@ -158,6 +182,9 @@ def test_what_rests_in_two_places_can_remember():
     says = {finding.title: finding for finding in verdict.findings(measured(subject))}
     assert says["The state can rest in 2 places"].level == "good"
     assert says["Gradients vanish"].level == "watch"
+    assert "On the other hand: Small changes fade. The state can rest in 2 places." in verdict.headline(
+        list(says.values())
+    )
     assert "that gradients vanish there is the price" in says["Gradients vanish"].text
 
 
@@ -171,6 +198,15 @@ BAD_FILES = {
     "a loss alone": (f"{NETWORK}\n    del ys", "loss and ys go together"),
     "other lengths": (f"{NETWORK}\n    ys = ys[0][:5]", "ys has 1 sequence of 5 steps, xs 4 sequences of 24 steps"),
     "unequal": (f"{NETWORK}\n    xs = [xs[0], xs[1][:3]]", "all equally long"),
+    "select forgotten": (
+        f"{NETWORK}\n    params = {{'cell': params}}",
+        "step cannot use params (select says which of params the step reads)",
+    ),
+    "a loss of many": (
+        f"{NETWORK}\n    def loss(params, state, y):\n        return (state - y) ** 2",
+        "loss must return one number, got (4,)",
+    ),
+    "batch first": (f"{NETWORK}\n    xs, ys = jnp.stack(xs), jnp.stack(ys)", "several sequences are a list"),
     "empty": (f"{NETWORK}\n    xs = []", "xs is an empty list"),
     "no time": (f"{NETWORK}\n    xs = 1.0", "xs has (), expected (T, ...)"),
     "not finite": (
