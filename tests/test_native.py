@@ -93,6 +93,12 @@ def relative(ours, exact):
     return max(np.abs(np.float64(a) - b).max() / max(np.abs(b).max(), 1e-30) for a, b in pairs)
 
 
+def relative_to_all(ours, exact):
+    """The largest error, of the largest value of all tensors: a final state may be small where its sums cancel."""
+    pairs = list(zip(jax.tree.leaves(ours), jax.tree.leaves(exact), strict=True))
+    return max(np.abs(np.float64(a) - b).max() for a, b in pairs) / max(np.abs(b).max() for _, b in pairs)
+
+
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def value_and_grad(kernel, reverse, args, active, weights):
     """All outputs, and the gradient of their weighted sum by all arguments."""
@@ -119,7 +125,7 @@ def check_kernel(name, sizes, mask, reverse):
     terms = list(map(np.vdot, jax.tree.leaves(gradient), jax.tree.leaves(direction)))
     np.testing.assert_allclose(sum(terms), sum(map(np.vdot, rates, weights)), rtol=0, atol=1e-12 * sum(map(abs, terms)))
     values, single = value_and_grad(kernel, reverse, args, active, jax.tree.map(np.float32, weights))
-    assert relative(values, exact) <= 1e-6
+    assert relative_to_all(values, exact) <= 1e-6
     assert relative(single, gradient) <= 1e-5
 
 
@@ -129,7 +135,7 @@ def check_short(name, sizes, mask, reverse):
     args, active = case(name, sizes), MASKS[mask](*sizes[:2])
     exact = jax.tree.leaves(numpy_run(kind, *wide(args), active, reverse))
     short = jax.jit(functools.partial(run, kernel, reverse, is_short=True))
-    assert relative(short(*args, active), exact) <= 1e-6
+    assert relative_to_all(short(*args, active), exact) <= 1e-6
     with jax.enable_x64(True):
         assert relative(short(*wide(args), active), exact) <= 1e-12
 

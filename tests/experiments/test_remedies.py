@@ -120,7 +120,7 @@ def optimised():
     jax.config.update("jax_disable_most_optimizations", before)
 
 
-@pytest.mark.slow
+@pytest.mark.full  # a minute; the experiment shows it
 @pytest.mark.timeout(300)
 @pytest.mark.usefixtures("optimised")
 def test_flossing_learns_what_a_plain_network_does_not():
