@@ -62,11 +62,12 @@ def _experiment(arguments: argparse.Namespace) -> int:
     default = path if path.is_dir() else pathlib.Path("runs/report")
     with _run.output_folder(arguments.out or str(default), [PAGE], arguments.overwrite) as folder:
         measured = [measures.measure(subject, arguments.seed, _told(subject)) for subject in subjects]
+        findings = [verdict.findings(each) for each in measured]
         with _run.replacing(folder / PAGE) as unfinished:
-            unfinished.write_text(page.render(f"Report on {path.name}", measured), encoding="utf-8")
-        for found in measured:
-            print(f"\n{found.subject.name}:")
-            for finding in verdict.findings(found):
+            unfinished.write_text(page.render(f"Report on {path.name}", measured, findings), encoding="utf-8")
+        for subject, found in zip(subjects, findings, strict=True):
+            print(f"\n{subject.name}:")
+            for finding in found:
                 print(f"  {finding.level:8} {finding.title}: {finding.text}")
         print(f"\n{folder / PAGE}")
     return 0

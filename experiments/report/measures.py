@@ -178,9 +178,8 @@ def measure(subject: Subject, seed: int, told: Callable[[str], None]) -> Measure
 
 def _flat(states: Any) -> Array:
     """(N, T, n) as jaxrnn.dynamics flattens a state: its real numbers, leaf by leaf."""
-    leaves = [a for a in jax.tree.leaves(states) if jnp.issubdtype(a.dtype, jnp.inexact)]
-    parts = [part for a in leaves for part in ((a.real, a.imag) if jnp.iscomplexobj(a) else (a,))]
-    return jnp.concatenate([a.reshape(*a.shape[:2], -1).astype(jnp.float32) for a in parts], axis=-1)
+    parts = [a.reshape(*a.shape[:2], -1).astype(jnp.float32) for a in gradients.reals(states)]
+    return jnp.concatenate(parts, axis=-1)
 
 
 def _flows(subject: Subject) -> list[gradients.Flow]:
@@ -206,16 +205,16 @@ def _spectrum(subject: Subject) -> Spectrum:
     mean = exponents.mean(axis=0)
     if subject.sequences >= ENOUGH:
         with np.errstate(invalid="ignore"):
-            errors = exponents.std(axis=0, ddof=1)[None] / subject.sequences**0.5
-    elif subject.steps - warmup < 10 * ENOUGH:
-        errors = np.full_like(exponents, np.nan)
-    error = np.sqrt(np.mean(errors**2, axis=0) / (1 if subject.sequences >= ENOUGH else subject.sequences))
-    mean_array = jnp.asarray(mean)
+            error = exponents.std(axis=0, ddof=1) / subject.sequences**0.5
+    elif subject.steps - warmup >= 10 * ENOUGH:
+        error = np.sqrt(np.mean(errors**2, axis=0) / subject.sequences)
+    else:
+        error = np.full_like(mean, np.nan)
     return Spectrum(
         mean,
         np.where(np.isfinite(mean), error, np.nan),
-        float(dynamics.kaplan_yorke_dimension(mean_array, subject.size)),
-        float(dynamics.entropy_rate(mean_array, subject.size)),
+        float(dynamics.kaplan_yorke_dimension(jnp.asarray(mean), subject.size)),
+        float(dynamics.entropy_rate(jnp.asarray(mean), subject.size)),
         warmup,
         subject.steps - warmup,
     )
@@ -266,8 +265,6 @@ def _points(subject: Subject, states: Any, flat: np.ndarray, seed: int) -> Point
 
     def noisy(a: Array) -> Array:
         chosen = a[sequences, times]
-        if not jnp.issubdtype(a.dtype, jnp.inexact):
-            return chosen
         return (chosen + spread * rng.normal(size=chosen.shape)).astype(a.dtype)
 
     candidates = jax.tree.map(noisy, states)

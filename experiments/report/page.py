@@ -43,15 +43,14 @@ class Part(NamedTuple):
     tables: tuple[Table, ...] = ()
 
 
-def render(title: str, networks: list[Measured]) -> str:
-    """The page."""
+def render(title: str, networks: list[Measured], found: list[list[verdict.Finding]]) -> str:
+    """The page, with the findings of each network."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
     )
-    found = [verdict.findings(measured) for measured in networks]
     sections = [
         {
             "name": measured.subject.name,

@@ -104,6 +104,7 @@ def _sine(run: training.RunFolder, config: dict[str, Any]) -> list[Subject]:
         return {recipe: jax.vmap(lambda of: model.cell.initial_state(of["rnn"]))(params[recipe]) for recipe in RECIPES}
 
     params = _load(run, init, sine_optimizer(config["steps"]), carry)
+    rows = _history(run)
 
     def loss(params: Any, state: Any, y: Any) -> Any:
         return mse(model.linear.apply(params["linear"], model.cell.output(state)), y) / (windows.shape[1] - 1)
@@ -122,7 +123,7 @@ def _sine(run: training.RunFolder, config: dict[str, Any]) -> list[Subject]:
             jnp.asarray(windows[:, :-1]),
             jnp.asarray(windows[:, 1:]),
             loss,
-            history=_of_member(_history(run), recipe, index),
+            history=_of_member(rows, recipe, index),
         )
 
     return [subject(recipe, index) for recipe in RECIPES for index in range(config["seeds"])]

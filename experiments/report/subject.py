@@ -65,10 +65,7 @@ class Subject(NamedTuple):
     @property
     def size(self) -> int:
         """n, the real numbers in the state."""
-        reals = [
-            leaf for leaf in map(jnp.asarray, jax.tree.leaves(self.state)) if jnp.issubdtype(leaf.dtype, jnp.inexact)
-        ]
-        return sum(leaf.size * (1 + jnp.iscomplexobj(leaf)) for leaf in reals)
+        return sum(a.size for a in gradients.reals(self.state))
 
     def sequence(self, index: int) -> tuple[Any, Any]:
         """The inputs and the targets of one, (T, ...) per leaf."""

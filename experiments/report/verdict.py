@@ -141,10 +141,8 @@ def _gradients(measured: Measured) -> Finding:
     reach = _steps(_reaches(measured.flows))
     text = f"{over} A tenth or more of it arrives up to {reach} back: enough for a task that asks for nothing older."
     if not isinstance(measured.spectrum, Refused) and measured.spectrum.exponents[0] > by + SLOWER:
-        text += (
-            " The state itself forgets more slowly than that, as its exponents say, in directions that the loss does "
-        )
-        text += "not see."
+        text += " The state itself forgets more slowly than that, as its exponents say, in directions that the loss "
+        text += "does not see."
     if not isinstance(measured.points, Refused) and measured.points.found.stable.sum() > 1:
         text += " By its stable states it can remember all the same; that gradients vanish there is the price."
     return Finding("watch", "Gradients vanish", text, _tries(LONGER, measured))
