@@ -1,1 +1,1 @@
-"""What becomes of small changes in recurrent networks: exponents against gain and over training, fixed points, remedies."""
+"""What becomes of small changes in recurrent networks, over gain and over training; fixed points; remedies."""
